@@ -1,0 +1,87 @@
+"""Set up Numba, and compile the kernels once with something to look at meanwhile.
+
+`prepare()` must run before Numba is first imported: the cache directory is read at import. The
+directory is keyed by this package's version, Numba's version and the kernels' own sources, so that
+an edited kernel never meets a stale caller (Numba itself checks only the file of the function).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+KERNEL_FOLDERS = ("memory", "machine", "replay")
+
+
+def cache_folder() -> Path:
+    """Return the folder of compiled kernels, below the user's cache directory."""
+    digest = hashlib.sha256()
+    package = Path(__file__).parent
+    for folder in KERNEL_FOLDERS:
+        for file in sorted((package / folder).rglob("*.py")):
+            digest.update(file.name.encode())
+            digest.update(file.read_bytes())
+    digest.update((package / "trace" / "schema.py").read_bytes())
+    digest.update(Path(__file__).read_bytes())
+    digest.update(os.environ.get("NUMBA_BOUNDSCHECK", "").encode())
+    root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    python = f"py{sys.version_info[0]}{sys.version_info[1]}"
+    return root / "disco-trace" / f"{python}-{digest.hexdigest()[:16]}"
+
+
+def prepare() -> Path:
+    """Point Numba's cache at `cache_folder()`; return it. Call before any kernel is imported.
+
+    A folder that cannot be made (a read-only home) falls back to a folder in the temporary
+    directory, so that compiling still happens once a machine rather than once a run.
+    """
+    if "numba" in sys.modules:
+        return Path(os.environ.get("NUMBA_CACHE_DIR", "."))
+    folder = cache_folder()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK):
+            raise PermissionError
+    except OSError:
+        import tempfile
+
+        folder = Path(tempfile.gettempdir()) / f"disco-trace-{os.getuid()}" / folder.name
+        folder.mkdir(parents=True, exist_ok=True)
+    os.environ.setdefault("NUMBA_CACHE_DIR", str(folder))
+    return folder
+
+
+def is_warm() -> bool:
+    """Tell whether the kernels of this version have been compiled here before."""
+    return (prepare() / "warm").exists()
+
+
+def warm(progress: Callable[[str, float], None] | None = None) -> float:
+    """Compile every kernel, calling `progress(what, fraction)`; return the seconds it took.
+
+    Returns 0.0 at once where they are in the cache already.
+    """
+    import time
+
+    folder = prepare()
+    if is_warm():
+        return 0.0
+    start = time.perf_counter()
+    steps: list[tuple[str, Callable[[], None]]] = []
+    from disco_trace.replay import kernel as replay_kernel
+
+    steps.append(("memory system and replay", replay_kernel.compile_kernels))
+    from disco_trace.machine import kernel as machine_kernel
+
+    steps.append(("the machine", machine_kernel.compile_kernels))
+    for index, (what, compile_step) in enumerate(steps):
+        if progress:
+            progress(what, index / len(steps))
+        compile_step()
+    if progress:
+        progress("done", 1.0)
+    (folder / "warm").touch()
+    return time.perf_counter() - start

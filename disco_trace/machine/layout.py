@@ -1,0 +1,167 @@
+"""Lay out the machine's state as flat arrays.
+
+The memory system's state stands beside it in `memory.layout.Memory`; nothing is kept twice.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from disco_trace.trace.schema import EVENT, PAGE, REF
+
+# Machine.p, parameters.
+(
+    X_CPUS, X_RAM, X_TLB, X_FILTER, X_TURN, X_MULT, X_DIV, X_STOP, X_MAX_INSTRUCTIONS,
+    X_FEEDBACK, X_EVENTS, X_PAGES, X_ASSIST, X_NODES, N_X,
+) = range(15)  # fmt: skip
+
+# Machine.g, state that belongs to the whole machine.
+(
+    G_TURN, G_CPU, G_SEQ, G_REFS, G_PAGE_ROWS, G_EVENTS, G_CONSOLE, G_CONTEXTS, G_EXIT, G_STATUS,
+    G_INSTRUCTIONS, G_STOP_CPU, G_PHASE_LOST, G_SINGLE, N_G,
+) = range(15)  # fmt: skip
+
+# Machine.s, int64 words of a CPU.
+(
+    S_PC, S_NPC, S_SLOT, S_PENDING, S_EXTRA, S_SINCE, S_LL, S_LLADDR, S_WAITING, S_DEADLINE,
+    S_COUNT_OFFSET, S_CONTEXT, S_REFILL, S_RETIRED, S_PHASE_DEPTH, S_WAKER, S_WAIT_BASE,
+    S_HALTED, S_WAIT_CAUSE, S_PHASES,
+) = range(20)  # fmt: skip
+# S_PHASES … hold the stack of open phases.
+PHASE_DEPTH = 12
+CPU_STATE = S_PHASES + PHASE_DEPTH
+
+HI, LO = 32, 33
+GPR_WORDS = 40
+
+# CP0 registers, number × 8 + select.
+INDEX, RANDOM, ENTRYLO0, ENTRYLO1, CONTEXT, USERLOCAL = 0, 8, 16, 24, 32, 34
+PAGEMASK, WIRED, HWRENA, BADVADDR, COUNT, ENTRYHI, COMPARE = 40, 48, 56, 64, 72, 80, 88
+STATUS, INTCTL, SRSCTL, SRSMAP, CAUSE, EPC, PRID, EBASE = 96, 97, 98, 99, 104, 112, 120, 121
+CONFIG, CONFIG1, CONFIG2, CONFIG3, CONFIG7, LLADDR = 128, 129, 130, 131, 135, 136
+ERRCTL, ERROREPC, DESAVE, DEPC = 208, 240, 248, 192
+CP0_WORDS = 256
+
+TLB_WORDS = 4  # EntryHi, PageMask, EntryLo0, EntryLo1
+MAX_TLB = 64
+T_HI, T_MASK, T_LO0, T_LO1 = range(4)
+
+# Why the compiled loop came back to Python.
+(
+    EXIT_NONE, EXIT_FULL, EXIT_POWER, EXIT_STOP, EXIT_INSTRUCTIONS, EXIT_DEADLOCK, EXIT_CONTEXTS,
+    EXIT_INTERRUPTED, EXIT_BYTES,
+) = range(9)  # fmt: skip
+EXIT_REASONS = {
+    EXIT_POWER: "power-off",
+    EXIT_STOP: "stop-at",
+    EXIT_INSTRUCTIONS: "max-instructions",
+    EXIT_DEADLOCK: "deadlock: every CPU waits and nothing can wake one",
+    EXIT_INTERRUPTED: "interrupted",
+    EXIT_BYTES: "max-bytes",
+}
+
+UART, POWER, CPU_BLOCK, MARKS = 0x1F000000, 0x1F001000, 0x1F002000, 0x1F003000
+IP_IPI, IP_UART, IP_VIRTIO, IP_TIMER = 2, 3, 4, 7
+
+CONSOLE_BYTES = 1 << 16
+CONTEXT_WORDS = 5  # vm, vcpu, asid, phase, hash chain unused
+
+# One trip through the slow part of the loop writes at most this many rows of a kind (a CACHE
+# operation, an exception with its context, ticks of 64 CPUs).
+ROOM = 160
+
+
+class Machine(NamedTuple):
+    """Hold everything of the machine but its memory system.
+
+    ram: uint32 words. ops: uint8 dense opcode id per word, 0 where not decoded yet (a store clears
+    it). gpr: uint32 [cpus, GPR_WORDS]. cp0: uint32 [cpus, CP0_WORDS]. fpr: uint64 [cpus, 34].
+    s: int64 [cpus, CPU_STATE]. tlb: uint32 [cpus, MAX_TLB * TLB_WORDS]. filter: uint64 [cpus, 64]:
+    `(page + 2^20) << 32 | frame address | uncached << 1 | writable`. hint: uint8 [cpus, 256]: where a page's
+    TLB entry was last seen. contexts: int64 [capacity, CONTEXT_WORDS]. uart: int64 [16].
+    """
+
+    p: np.ndarray
+    g: np.ndarray
+    ram: np.ndarray
+    ops: np.ndarray
+    gpr: np.ndarray
+    cp0: np.ndarray
+    fpr: np.ndarray
+    s: np.ndarray
+    tlb: np.ndarray
+    filter: np.ndarray
+    hint: np.ndarray
+    contexts: np.ndarray
+    uart: np.ndarray
+    console: np.ndarray
+    refs: np.ndarray
+    pages: np.ndarray
+    events: np.ndarray
+
+
+def buffers(rows: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Allocate one set of event buffers: references, page references, control rows."""
+    return np.zeros(rows, REF), np.zeros(rows, PAGE), np.zeros(max(rows // 4, 1024), EVENT)
+
+
+def config1(spec: Any) -> int:
+    """Encode Config1 from the first-level caches and TLB, without an FPU."""
+
+    def cache(level: Any) -> int:
+        sets = level.size_bytes // (level.ways * level.line_bytes)
+        code = sets.bit_length() - 1 - 6
+        if not 0 <= code <= 6 or level.ways > 8:
+            return 0
+        return code << 6 | (level.line_bytes.bit_length() - 2) << 3 | (level.ways - 1)
+
+    # I fields in 24:16, D fields in 15:7; line 0 would mean "no cache".
+    i, d = cache(spec.machine.l1i), cache(spec.machine.l1d)
+    return 1 << 31 | (spec.machine.tlb_entries - 1) << 25 | (i & 0x1FF) << 16 | (d & 0x1FF) << 7
+
+
+def build(spec: Any, rows: int) -> Machine:
+    """Allocate a machine in the state that docs/architecture.md gives for entry, PC = 0."""
+    from disco_trace.memory.layout import PAGE_BYTES
+
+    cpus = spec.machine.cpus
+    words = spec.machine.ram_bytes // 4
+    refs, pages, events = buffers(rows)
+    p = np.zeros(N_X, np.int64)
+    p[X_CPUS], p[X_RAM], p[X_TLB] = cpus, spec.machine.ram_bytes, spec.machine.tlb_entries
+    p[X_FILTER], p[X_TURN] = spec.machine.page_filter_entries, spec.machine.turn_cycles
+    p[X_MULT], p[X_DIV] = spec.machine.mult_cycles, spec.machine.div_cycles
+    p[X_FEEDBACK], p[X_EVENTS] = spec.time.feedback == "full", 1
+    p[X_PAGES], p[X_NODES] = spec.machine.ram_bytes // PAGE_BYTES, spec.machine.nodes
+    p[X_ASSIST] = spec.machine.kseg0 == "mapped"
+    p[X_STOP], p[X_MAX_INSTRUCTIONS] = -1, np.iinfo(np.int64).max
+    cp0 = np.zeros((cpus, CP0_WORDS), np.uint32)
+    cp0[:, PRID] = 0x00019300
+    cp0[:, CONFIG] = 0x80000483
+    cp0[:, CONFIG1] = config1(spec)
+    cp0[:, CONFIG2] = 0x80000000
+    cp0[:, CONFIG3] = 1 << 13
+    cp0[:, INTCTL] = 7 << 29
+    cp0[:, EBASE] = 0x80000000 | np.arange(cpus)
+    cp0[:, HWRENA] = 0
+    s = np.zeros((cpus, CPU_STATE), np.int64)
+    s[:, S_NPC] = 4
+    s[:, S_DEADLINE] = np.iinfo(np.int64).max
+    contexts = np.zeros((256, CONTEXT_WORDS), np.int64)
+    return Machine(
+        p=p, g=np.zeros(N_G, np.int64), ram=np.zeros(words, np.uint32),
+        ops=np.zeros(words, np.uint8), gpr=np.zeros((cpus, GPR_WORDS), np.uint32), cp0=cp0,
+        fpr=np.zeros((cpus, 34), np.uint64), s=s,
+        tlb=_cold_tlb(cpus), filter=np.zeros((cpus, 64), np.uint64),
+        hint=np.zeros((cpus, 256), np.uint8), contexts=contexts, uart=np.zeros(16, np.int64),
+        console=np.zeros(CONSOLE_BYTES, np.uint8), refs=refs, pages=pages, events=events,
+    )  # fmt: skip
+
+
+def _cold_tlb(cpus: int) -> np.ndarray:
+    """Return TLBs whose entries match nothing: distinct KSEG0 pages, invalid."""
+    tlb = np.zeros((cpus, MAX_TLB, TLB_WORDS), np.uint32)
+    tlb[:, :, T_HI] = 0x80000000 + (np.arange(MAX_TLB, dtype=np.uint32) << 13)
+    return tlb.reshape(cpus, -1)

@@ -1,0 +1,91 @@
+"""What control rows do to the memory system's clocks and counters, the same in both drivers."""
+
+from __future__ import annotations
+
+from disco_trace.jit import inline
+from disco_trace.memory.layout import (
+    C_BASE,
+    C_CLOCK,
+    C_RAISE,
+    CPU_WORDS,
+    F_RETOUCHED,
+    M_EXCEPTIONS,
+    M_INSTRUCTIONS,
+    M_INTERRUPTS,
+    M_TLB_MISSES,
+    P_CPUS,
+    P_FEEDBACK,
+    P_PAGES,
+    P_RETOUCH,
+)
+from disco_trace.memory.system import count, drop_page, enter, idle, retouch
+from disco_trace.trace.schema import (
+    CONTROL,
+    INTERRUPT_EVENTS,
+    PAGE_EVENTS,
+    PHASE_EVENTS,
+    WAIT_CAUSES,
+    WAIT_EVENTS,
+)
+
+_CODES = {kind.name: kind.code for kind in CONTROL}
+TICKS = _CODES["ticks"]
+CONTEXTS = _CODES["contexts"]
+TLB_OPS = _CODES["tlb_ops"]
+EXCEPTIONS = _CODES["exceptions"]
+RETURNS = _CODES["returns"]
+INTERRUPTS = _CODES["interrupts"]
+PAGE_EVENT = _CODES["page_events"]
+WAITS = _CODES["waits"]
+PHASES = _CODES["phases"]
+
+RAISED = INTERRUPT_EVENTS.index("raised")
+CLEARED = INTERRUPT_EVENTS.index("cleared")
+TAKEN = INTERRUPT_EVENTS.index("taken")
+TIMER_PROGRAMMED = INTERRUPT_EVENTS.index("timer_programmed")
+PAGE_ALLOCATE = PAGE_EVENTS.index("allocate")
+PAGE_FREE = PAGE_EVENTS.index("free")
+PAGE_ZERO = PAGE_EVENTS.index("zero")
+PAGE_CLASS = PAGE_EVENTS.index("class")
+WAIT_BEGIN = WAIT_EVENTS.index("begin")
+WAIT_END = WAIT_EVENTS.index("end")
+BY_TIMER = WAIT_CAUSES.index("timer")
+BY_IPI = WAIT_CAUSES.index("ipi")
+PHASE_OPEN = PHASE_EVENTS.index("open")
+
+
+@inline
+def control(m, kind, cpu, context, work, instructions, a0, a1, a2, a3, a4, a5):
+    """Account for a control row, then do what it says to clocks and pages.
+
+    A wait under full feedback ends at the later of the CPU's own clock and what woke it: a timer's
+    absolute deadline, or the waker's clock plus slack. Without feedback it takes its base duration.
+    """
+    enter(m, cpu, context, work)
+    count(m, cpu, M_INSTRUCTIONS, instructions)
+    if kind == EXCEPTIONS:
+        count(m, cpu, M_EXCEPTIONS, 1)
+        if a0 == 0:
+            count(m, cpu, M_INTERRUPTS, 1)
+        elif a1 != 0:
+            count(m, cpu, M_TLB_MISSES, 1)
+    elif kind == INTERRUPTS:
+        if a0 == RAISED and 0 <= a2 < m.p[P_CPUS]:
+            m.cpu[a2 * CPU_WORDS + C_RAISE] = m.cpu[cpu * CPU_WORDS + C_CLOCK]
+    elif kind == WAITS:
+        if a0 == WAIT_END:
+            m.cpu[cpu * CPU_WORDS + C_BASE] += a4
+            length = a4
+            if m.p[P_FEEDBACK] != 0:
+                until = a5
+                if a1 != BY_TIMER:
+                    until = m.cpu[cpu * CPU_WORDS + C_RAISE] + a3
+                length = max(0, until - m.cpu[cpu * CPU_WORDS + C_CLOCK])
+            idle(m, cpu, length)
+    elif kind == PAGE_EVENT:
+        if (a0 == PAGE_FREE or a0 == PAGE_ZERO) and 0 <= a1 < m.p[P_PAGES]:
+            drop_page(m, a1)
+    elif kind == PHASES:
+        if a0 == PHASE_OPEN and a1 == m.p[P_RETOUCH] and a1 > 0 and m.fill[F_RETOUCHED] == 0:
+            m.fill[F_RETOUCHED] = 1
+            retouch(m)
