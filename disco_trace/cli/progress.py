@@ -51,6 +51,7 @@ class Progress:
             self._bar = None
 
     def __call__(self, done: float, total: float | None = None, note: str = "") -> None:
+        """Take the state: work done, work in all where it is known, words on the present step."""
         if self._hidden:
             return
         now = time.monotonic()

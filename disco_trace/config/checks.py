@@ -1,0 +1,114 @@
+"""Check a specification: each value's range, then what values must be to each other."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from disco_trace.config.leaves import leaves, size_text
+from disco_trace.errors import DiscoError
+
+if TYPE_CHECKING:
+    from disco_trace.config.spec import Cache, L2Cache, Spec
+
+PAGE_BYTES: Final = 4096
+# State of the simulated memory system: 32 bytes of directory an entry, 8 bytes a cached line.
+# Beyond these a machine of some gigabytes would not hold it.
+MOST_DIRECTORY_ENTRIES: Final = 2**27
+MOST_CACHED_LINES: Final = 2**24
+
+
+def check(spec: Spec) -> None:
+    """Raise DiscoError if `spec` is not one that can be simulated."""
+    for path, leaf in leaves().items():
+        value: object = spec
+        for name in path.split("."):
+            value = getattr(value, name)
+        leaf.parse(value)
+    _check_machine(spec)
+    _check_memory(spec)
+    _check_placement(spec)
+    if spec.monitor.kind != "none":
+        raise DiscoError(
+            "the monitor 'disco' comes with a later version", hint="leave monitor.kind = none"
+        )
+    if spec.vm.count != 1:
+        raise DiscoError(
+            "several virtual machines come with a later version", hint="leave vm.count = 1"
+        )
+
+
+def _check_machine(spec: Spec) -> None:
+    machine = spec.machine
+    if machine.nodes > machine.cpus:
+        raise DiscoError(
+            "every node needs a CPU",
+            expected=f"machine.nodes at most machine.cpus = {machine.cpus}",
+            found=str(machine.nodes),
+        )
+    for name, cache in (("machine.l1i", machine.l1i), ("machine.l1d", machine.l1d)):
+        _check_cache(name, cache)
+        if cache.line_bytes > machine.granule_bytes:
+            raise DiscoError(
+                "the coherence granule must hold a first-level line",
+                expected=f"machine.granule_bytes of at least {cache.line_bytes} ({name})",
+                found=str(machine.granule_bytes),
+            )
+
+
+def _check_cache(name: str, cache: Cache | L2Cache) -> None:
+    """Check that capacity = sets x ways x line with a power of two of sets."""
+    way_bytes, rest = divmod(cache.size_bytes, cache.ways)
+    sets, odd = divmod(way_bytes, cache.line_bytes)
+    if rest or odd or sets == 0 or sets & (sets - 1):
+        raise DiscoError(
+            f"{name} does not divide into sets",
+            expected=f"size_bytes = ways ({cache.ways}) x line_bytes ({cache.line_bytes})"
+            " x a power of two",
+            found=size_text(cache.size_bytes),
+        )
+
+
+def _check_memory(spec: Spec) -> None:
+    machine, l2 = spec.machine, spec.memory.l2
+    _check_cache("memory.l2", l2)
+    longest = max(machine.l1i.line_bytes, machine.l1d.line_bytes)
+    if l2.line_bytes < longest:
+        raise DiscoError(
+            "a second-level line must hold a first-level line",
+            expected=f"memory.l2.line_bytes of at least {longest}",
+            found=str(l2.line_bytes),
+        )
+    cached = machine.cpus * (l2.size_bytes // l2.line_bytes)
+    if cached > MOST_CACHED_LINES:
+        raise DiscoError(
+            "the second-level caches are too large to simulate",
+            expected=f"at most {MOST_CACHED_LINES} lines over all CPUs",
+            found=str(cached),
+        )
+
+
+def _check_placement(spec: Spec) -> None:
+    machine, placement = spec.machine, spec.placement
+    if placement.node >= machine.nodes:
+        raise DiscoError(
+            "no such node for placement.node",
+            expected=f"0 to {machine.nodes - 1} (machine.nodes = {machine.nodes})",
+            found=str(placement.node),
+        )
+    pages = machine.ram_bytes // PAGE_BYTES
+    if placement.node_frames and placement.node_frames * machine.nodes < pages:
+        raise DiscoError(
+            "the nodes' frames do not hold the machine's pages",
+            expected=f"placement.node_frames of at least {-(-pages // machine.nodes)}",
+            found=str(placement.node_frames),
+        )
+    frames = (placement.node_frames or pages) * machine.nodes
+    entries = frames * (PAGE_BYTES // spec.memory.l2.line_bytes)
+    if entries > MOST_DIRECTORY_ENTRIES:
+        raise DiscoError(
+            "the directory is too large to simulate",
+            expected=f"at most {MOST_DIRECTORY_ENTRIES} second-level lines in all nodes' frames",
+            found=str(entries),
+            hint="lower machine.ram_bytes or machine.nodes, set placement.node_frames,"
+            " or use longer lines",
+        )

@@ -1,0 +1,208 @@
+"""Put a specification together: defaults, machine, file, cost table, options, `--set`.
+
+Later layers win, in that order; `Resolved.origins` says for each value which layer it came from.
+"""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from disco_trace.config.identity import flat_dict, flatten, from_flat
+from disco_trace.config.leaves import leaf, leaves
+from disco_trace.config.spec import Spec
+from disco_trace.errors import DiscoError
+
+# No configuration of ours is near this; a larger file is something else.
+MOST_TOML_BYTES: Final = 1 << 20
+DEFAULT_COSTS: Final = "disco"
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """Hold a specification and, by path, the layer that each value came from."""
+
+    spec: Spec
+    origins: dict[str, str]
+
+
+def resolve(
+    *,
+    machine: str | Path | None = None,
+    base: Spec | None = None,
+    file: str | Path | None = None,
+    sets: Sequence[str] = (),
+    policy: str | None = None,
+    costs: str | Path | None = None,
+    monitor: str | None = None,
+    vms: int | None = None,
+) -> Spec:
+    """Return the specification of the given layers; DiscoError names what is wrong in which."""
+    return resolve_with_origins(
+        machine=machine,
+        base=base,
+        file=file,
+        sets=sets,
+        policy=policy,
+        costs=costs,
+        monitor=monitor,
+        vms=vms,
+    ).spec
+
+
+def resolve_with_origins(
+    *,
+    machine: str | Path | None = None,
+    base: Spec | None = None,
+    file: str | Path | None = None,
+    sets: Sequence[str] = (),
+    policy: str | None = None,
+    costs: str | Path | None = None,
+    monitor: str | None = None,
+    vms: int | None = None,
+) -> Resolved:
+    """Return the specification with its origins.
+
+    machine: a preset's name or a TOML file. base: start from this (a capture's own) instead of
+    the defaults. file: a TOML file on top. sets: words `PATH=VALUE`. The rest: their options.
+    """
+    values: dict[str, Any] = {path: known.default for path, known in leaves().items()}
+    origins = dict.fromkeys(values, "default")
+
+    def layer(flat: dict[str, Any], origin: str) -> None:
+        for path, value in flat.items():
+            values[path] = leaf(path).parse(value)
+            origins[path] = origin
+
+    if base is not None:
+        layer(flat_dict(base), "captured")
+    for name, path in (("machine", machine), ("file", file)):
+        if path is not None:
+            found = machine_file(path) if name == "machine" else Path(path)
+            layer_file(found, layer)
+    options = {
+        "placement.policy": (policy, "--policy"),
+        "costs.table": (None if costs is None else str(costs), "--costs"),
+        "monitor.kind": (monitor, "--monitor"),
+        "vm.count": (vms, "--vms"),
+    }
+    for path, (value, option) in options.items():
+        if value is not None:
+            layer({path: value}, option)
+    chosen = parse_sets(sets)
+    layer({k: v for k, v in chosen.items() if k == "costs.table"}, "--set")
+    # A capture's own prices stand in its specification: they are read again only for a new table.
+    if base is None or origins["costs.table"] != "captured":
+        table = costs_file(values["costs.table"])
+        written = {k: v for k, v in values.items() if origins[k] not in ("default", "captured")}
+        prices = cost_table(table)
+        layer({k: v for k, v in prices.items() if k not in written}, table.name)
+        values["costs.table"] = table.stem
+    layer({k: v for k, v in chosen.items() if k != "costs.table"}, "--set")
+    return Resolved(from_flat(values), origins)
+
+
+def parse_sets(words: Sequence[str]) -> dict[str, Any]:
+    """Return the values of words `PATH=VALUE` by path; DiscoError for a malformed word."""
+    chosen: dict[str, Any] = {}
+    for word in words:
+        path, equals, value = word.partition("=")
+        if not equals or not path.strip():
+            raise DiscoError(
+                "malformed --set", expected="PATH=VALUE, as machine.cpus=4", found=repr(word)
+            )
+        known = leaf(path.strip())
+        chosen[known.path] = known.parse(value.strip())
+    return chosen
+
+
+def layer_file(file: Path, layer: Any) -> None:
+    """Read a TOML file into a layer; what is wrong in it names the file."""
+    try:
+        layer(flatten(read_toml(file)), file.name)
+    except DiscoError as error:
+        error.file = error.file or str(file)
+        raise
+
+
+def cost_table(file: Path) -> dict[str, Any]:
+    """Return the prices of a cost table by path, those that it leaves out as zero."""
+    table = read_toml(file)
+    table.pop("description", None)
+    if "structure" in table:
+        raise DiscoError("[structure] comes with a later version", file=file, found="[structure]")
+    try:
+        flat = flatten({"costs": table})
+        for path, value in flat.items():
+            leaf(path).parse(value)
+    except DiscoError as error:
+        error.file = error.file or str(file)
+        raise
+    if "costs.table" in flat:
+        raise DiscoError("a cost table has no name of its own", file=file, found="table")
+    zero = {path: 0.0 for path in leaves() if path.startswith("costs.prices.")}
+    return {**zero, **flat}
+
+
+def machine_names() -> list[str]:
+    """Return the names of the machines that come with the package."""
+    return _names("machines")
+
+
+def costs_names() -> list[str]:
+    """Return the names of the cost tables that come with the package."""
+    return _names("costs")
+
+
+def machine_file(name: str | Path) -> Path:
+    """Return the TOML file of a machine: a preset's name, or a path with `/` or `.toml`."""
+    return _named_file(name, "machines", "machine")
+
+
+def costs_file(name: str | Path) -> Path:
+    """Return the TOML file of a cost table: its name, or a path with `/` or `.toml`."""
+    return _named_file(name, "costs", "cost table")
+
+
+def _names(folder: str) -> list[str]:
+    from disco_trace.paths import data_folder
+
+    return sorted(path.stem for path in (data_folder("capture") / folder).glob("*.toml"))
+
+
+def _named_file(name: str | Path, folder: str, what: str) -> Path:
+    text = str(name)
+    if "/" in text or text.endswith(".toml"):
+        return Path(text)
+    names = _names(folder)
+    if text not in names:
+        near = difflib.get_close_matches(text, names, n=1)
+        raise DiscoError(
+            f"no {what} is called {text!r}",
+            expected=f"{', '.join(names)}, or a TOML file",
+            hint=f"did you mean {near[0]}?" if near else None,
+        )
+    from disco_trace.paths import data_folder
+
+    return data_folder("capture") / folder / f"{text}.toml"
+
+
+def read_toml(file: Path) -> dict[str, Any]:
+    """Return the tables of a TOML file; DiscoError names the file and what is wrong in it."""
+    try:
+        with file.open("rb") as stream:
+            data = stream.read(MOST_TOML_BYTES + 1)
+    except OSError as error:
+        reason = (error.strerror or "cannot be read").lower()
+        raise DiscoError(reason, file=file, expected="a TOML file") from None
+    if len(data) > MOST_TOML_BYTES:
+        raise DiscoError("too long for a configuration", file=file, expected="at most 1 MiB")
+    try:
+        return tomllib.loads(data.decode())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        found = " ".join(str(error).split())[:120] or "tables nested too deeply"
+        raise DiscoError("not a TOML file", file=file, expected="TOML", found=found) from None

@@ -1,0 +1,212 @@
+"""Define every value of a configuration: its range, its default, its unit, its meaning.
+
+The defaults are the published machine (a FLASH-like multiprocessor of R10000 processors) on one
+CPU; what is assumed and not published says so. Ranges are enforced by `checks`, for every `Spec`.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Final, Literal
+
+import msgspec
+from msgspec import Meta
+
+from disco_trace.costs import Prices
+
+KIB: Final = 1024
+MIB: Final = 1024 * KIB
+
+Policy = Literal[
+    "guest",
+    "first-touch",
+    "round-robin",
+    "single-node",
+    "best-static",
+    "migrate",
+    "replicate",
+    "migrate-replicate",
+    "origin",
+]
+STATIC_POLICIES: Final = ("guest", "first-touch", "round-robin", "single-node", "best-static")
+MOVING_POLICIES: Final = ("migrate", "replicate", "migrate-replicate", "origin")
+
+_POWER: Final = {"power_of_two": True}
+
+# A millisecond for one reference, and a second for one period: no sum of them overflows a clock.
+Latency = Annotated[int, Meta(ge=0, le=1_000_000)]
+
+
+class _Part(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Share what every part of a specification is: frozen, by keyword, nothing unknown."""
+
+
+class Cache(_Part, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Describe one first-level cache; virtually indexed, replaced least recently used first."""
+
+    size_bytes: Annotated[int, Meta(ge=64, le=1 * MIB, description="capacity")] = 32 * KIB
+    ways: Annotated[int, Meta(ge=1, le=16, description="associativity")] = 2
+    line_bytes: Annotated[
+        int, Meta(ge=16, le=4096, description="line length", extra=_POWER)
+    ] = 32  # fmt: skip
+
+
+class L2Cache(_Part, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Describe the second-level cache of each CPU; physically indexed, unified."""
+
+    size_bytes: Annotated[int, Meta(ge=1 * KIB, le=64 * MIB, description="capacity")] = 1 * MIB
+    ways: Annotated[int, Meta(ge=1, le=16, description="associativity")] = 2
+    line_bytes: Annotated[
+        int, Meta(ge=16, le=4096, description="line length", extra=_POWER)
+    ] = 128  # fmt: skip
+    replacement: Annotated[
+        Literal["lru", "fifo", "random"], Meta(description="which line of a set is evicted")
+    ] = "lru"
+
+
+class Machine(_Part, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Describe what a guest runs on, down to the first-level caches: what a replay cannot change.
+
+    CPU c belongs to node `c * nodes // cpus`.
+    """
+
+    cpus: Annotated[int, Meta(ge=1, le=64, description="processors")] = 1
+    nodes: Annotated[int, Meta(ge=1, le=16, description="nodes, each with CPUs and memory")] = 1
+    clock_mhz: Annotated[int, Meta(ge=1, le=10_000, description="clock of every CPU")] = 300
+    ram_bytes: Annotated[
+        int,
+        Meta(ge=1 * MIB, le=256 * MIB, multiple_of=64 * KIB, description="memory of all nodes"),
+    ] = 64 * MIB
+    kseg0: Annotated[
+        Literal["direct", "mapped"],
+        Meta(description="whether supervisor references to KSEG0 go through the TLB"),
+    ] = "direct"
+    tlb_entries: Annotated[int, Meta(ge=8, le=64, description="paired TLB entries")] = 64
+    l1i: Annotated[Cache, Meta(description="first-level instruction cache")] = Cache(line_bytes=64)
+    l1d: Annotated[Cache, Meta(description="first-level data cache")] = Cache(line_bytes=32)
+    granule_bytes: Annotated[
+        int, Meta(ge=16, le=4096, description="first-level coherence unit", extra=_POWER)
+    ] = 128
+    page_filter_entries: Annotated[
+        int,
+        Meta(ge=1, le=64, description="pages remembered between page references", extra=_POWER),
+    ] = 8
+    turn_cycles: Annotated[int, Meta(ge=1, le=200, description="longest turn of a CPU")] = 200
+    mult_cycles: Annotated[int, Meta(ge=1, le=1000, description="whole cost of a multiply")] = 5
+    div_cycles: Annotated[int, Meta(ge=1, le=1000, description="whole cost of a divide")] = 35
+    seed: Annotated[int, Meta(ge=0, le=2**32 - 1, description="seed of simulated randomness")] = 0
+
+
+class Memory(_Part, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Describe what lies below the first level: second level, coherence, latencies.
+
+    Local and remote latencies are printed in the SOSP 1997 paper (300 and 900 ns, uncontended);
+    the others are assumed in proportion.
+    """
+
+    l2: Annotated[L2Cache, Meta(description="second-level cache of each CPU")] = L2Cache()
+    protocol: Annotated[Literal["mesi", "msi"], Meta(description="coherence protocol")] = "mesi"
+    l2_hit_ns: Annotated[Latency, Meta(description="second-level hit (assumed: 10 cycles)")] = 33
+    local_ns: Annotated[Latency, Meta(description="miss served by the own node (printed)")] = 300
+    remote_ns: Annotated[Latency, Meta(description="miss served by another (printed)")] = 900
+    dirty_ns: Annotated[
+        Latency, Meta(description="miss served by another CPU's cache (assumed)")
+    ] = 1100
+    upgrade_local_ns: Annotated[
+        Latency, Meta(description="permission to write, own node (assumed)")
+    ] = 300
+    upgrade_remote_ns: Annotated[
+        Latency, Meta(description="permission to write, other node (assumed)")
+    ] = 900
+    uncached_local_ns: Annotated[
+        Latency, Meta(description="uncached reference, own node (assumed)")
+    ] = 300
+    uncached_remote_ns: Annotated[
+        Latency, Meta(description="uncached reference, other node (assumed)")
+    ] = 900
+    device_ns: Annotated[Latency, Meta(description="reference to a device (assumed)")] = 300
+
+
+class Placement(_Part, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Describe which node's memory holds a page. Thresholds are those recalled of ASPLOS 1996."""
+
+    policy: Annotated[Policy, Meta(description="page placement policy")] = "guest"
+    initial: Annotated[
+        Literal["guest", "first-touch", "round-robin", "single-node"],
+        Meta(description="where a policy that moves pages puts them first"),
+    ] = "guest"
+    node: Annotated[int, Meta(ge=0, le=15, description="the node of single-node")] = 0
+    trigger_misses: Annotated[
+        int, Meta(ge=1, le=2**31 - 1, description="misses that make a page hot")
+    ] = 128
+    sharing_misses: Annotated[
+        int, Meta(ge=1, le=2**31 - 1, description="misses of another node that make it shared")
+    ] = 32
+    write_misses: Annotated[
+        int, Meta(ge=0, le=2**31 - 1, description="writes above which it is not replicated")
+    ] = 1
+    migrate_limit: Annotated[
+        int, Meta(ge=0, le=2**31 - 1, description="migrations of a page in a reset interval")
+    ] = 1
+    reset_ms: Annotated[int, Meta(ge=1, le=1_000_000, description="counters' reset interval")] = 100
+    max_moves_per_page: Annotated[
+        int, Meta(ge=0, le=2**31 - 1, description="moves of a page in a run, 0 = no cap")
+    ] = 0
+    node_frames: Annotated[
+        int, Meta(ge=0, le=65536, description="frames of a node, 0 = all pages fit")
+    ] = 0
+    retouch_phase: Annotated[
+        int, Meta(ge=0, le=32767, description="phase that deals first touch again, 0 = none")
+    ] = 0
+
+
+class Monitor(_Part, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Describe what runs below the guest's kernel."""
+
+    kind: Annotated[Literal["none", "disco"], Meta(description="virtual machine monitor")] = "none"
+
+
+class Vm(_Part, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Describe the virtual machines."""
+
+    count: Annotated[int, Meta(ge=1, le=64, description="virtual machines")] = 1
+
+
+class Costs(_Part, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Hold the resolved cost table: its name, and what stood in it."""
+
+    table: Annotated[
+        str, Meta(min_length=1, max_length=200, description="cost table: a name or a TOML file")
+    ] = "disco"
+    prices: Annotated[Prices, Meta(description="prices")] = Prices()
+
+
+class Time(_Part, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Describe whose clock the guest sees, and how finely results follow time."""
+
+    feedback: Annotated[
+        Literal["full", "none"],
+        Meta(description="whether stalls and monitor work take guest-visible time"),
+    ] = "full"
+    interval_us: Annotated[
+        int, Meta(ge=1, le=1_000_000, description="resolution of time series")
+    ] = 1000
+
+
+class Spec(_Part, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Describe a run completely. Constructing one checks it: DiscoError names what is wrong.
+
+    The default constructor has no prices (`costs.prices` are zero); `resolve()` reads the table.
+    """
+
+    machine: Machine = Machine()
+    memory: Memory = Memory()
+    placement: Placement = Placement()
+    monitor: Monitor = Monitor()
+    vm: Vm = Vm()
+    costs: Costs = Costs()
+    time: Time = Time()
+
+    def __post_init__(self) -> None:
+        from disco_trace.config.checks import check
+
+        check(self)
