@@ -476,4 +476,34 @@ MONITOR_CAUSES: Final = (
     "other7",
 )
 N_METRICS: Final = len(METRICS) + len(MONITOR_CAUSES)
-assert len(METRICS) == 32 and len(MONITOR_CAUSES) == 32
+assert len(METRICS) == 32
+assert len(MONITOR_CAUSES) == 32
+
+# The metrics by name, in the order of the last axis of an accounts array.
+METRIC_NAMES: Final = (*METRICS, *(f"monitor_{cause}_cycles" for cause in MONITOR_CAUSES))
+
+# A change of one metric on one CPU over an interval of that CPU's clock (runs only).
+INTERVAL: Final = np.dtype(
+    [
+        ("start_cycle", "u8"),
+        ("end_cycle", "u8"),
+        ("value", "u8"),
+        ("metric", "u1"),  # index into METRIC_NAMES
+        ("cpu", "u1"),
+    ],
+    align=True,
+)
+
+# What the CPUs of one node did to one guest page (runs only).
+HEAT: Final = np.dtype(
+    [
+        ("guest_page", "u8"),
+        ("local", "u8"),
+        ("remote", "u8"),
+        ("writes", "u8"),
+        ("moves", "u4"),
+        ("vm", "u2"),
+        ("node", "u1"),
+    ],
+    align=True,
+)
