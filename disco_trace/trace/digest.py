@@ -26,6 +26,8 @@ class ContentDigest:
 
     def update(self, kind: str, columns: Mapping[str, np.ndarray[Any, Any]]) -> None:
         """Add rows of `kind`: equally long contiguous columns, the same names at every call."""
+        if not any(len(values) for values in columns.values()):
+            return  # no rows and no call at all are the same content
         hashes = self._hashes.setdefault(kind, {})
         for name in columns:
             if (kind, name) not in _IMPLIED:

@@ -13,12 +13,11 @@ import pyarrow.parquet as pq
 
 from disco_trace.errors import DiscoError
 from disco_trace.trace.columns import Columns
-from disco_trace.trace.encoding import SCHEMAS
 
 
-def read_part(
+def read_file(
     path: Path,
-    kind: str,
+    schema: pa.Schema,
     *,
     rows: int,
     size: int,
@@ -26,34 +25,33 @@ def read_part(
     columns: Sequence[str] | None = None,
     verify: bool = True,
 ) -> pa.Table:
-    """Read a part as a table with the columns of `kind` (or some of them).
+    """Read a Parquet file as a table with the columns of `schema` (or some of them).
 
-    `rows`, `size` (bytes) and `sha256` (hex) are what its segment promised; `verify=False` skips
-    the hash alone. Raises `DiscoError` naming file, expected and found.
+    `rows`, `size` (bytes) and `sha256` (hex) are what was promised when it was written;
+    `verify=False` skips the hash alone. Raises `DiscoError` naming file, expected and found.
     """
     try:
         data = path.read_bytes()
     except FileNotFoundError:
         raise DiscoError(
-            "a part of the trace is missing", file=path, expected="the file", found="none"
+            "a file is missing", file=path, expected="the file", found="none"
         ) from None
     except OSError as error:
         raise DiscoError(f"cannot read: {error.strerror}", file=path) from error
     if len(data) != size:
         raise DiscoError(
-            "a part of the trace has the wrong size",
+            "a file has the wrong size",
             file=path,
             expected=f"{size} bytes",
             found=f"{len(data)} bytes",
         )
     if verify and (found := hashlib.sha256(data).hexdigest()) != sha256:
         raise DiscoError(
-            "a part of the trace is damaged",
+            "a file is damaged",
             file=path,
             expected=f"sha256 {sha256[:16]}…",
             found=f"{found[:16]}…",
         )
-    schema = SCHEMAS[kind]
     try:
         file = pq.ParquetFile(pa.BufferReader(data))
         table = None
@@ -61,21 +59,21 @@ def read_part(
             table = file.read(columns=None if columns is None else list(columns), use_threads=False)
     except (pa.ArrowException, OSError) as error:
         raise DiscoError(
-            "a part of the trace is damaged",
+            "a file is damaged",
             file=path,
             expected="a Parquet file",
             found=str(error),
         ) from None
     if table is None:
         raise DiscoError(
-            f"a part of the trace has other columns than {kind} rows",
+            "other columns than this kind of row has",
             file=path,
             expected=_describe(schema),
             found=_describe(file.schema_arrow),
         )
     if table.num_rows != rows:
         raise DiscoError(
-            "a part of the trace has the wrong number of rows",
+            "a file has the wrong number of rows",
             file=path,
             expected=str(rows),
             found=str(table.num_rows),

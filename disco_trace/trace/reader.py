@@ -26,7 +26,7 @@ from disco_trace.trace.manifest import (
     read_manifest,
     trace_id,
 )
-from disco_trace.trace.parts import read_part, to_numpy
+from disco_trace.trace.parts import read_file, to_numpy
 from disco_trace.trace.schema import KINDS
 from disco_trace.trace.segments import SEGMENTS, Segment, part_name, read_segments
 
@@ -165,9 +165,9 @@ class TraceReader:
         entry = self.segments[segment].parts.get(kind)
         if entry is None:
             return {}
-        table = read_part(
+        table = read_file(
             self.path / part_name(kind, segment),
-            kind,
+            SCHEMAS[kind],
             rows=entry.rows,
             size=entry.bytes,
             sha256=entry.sha256,
@@ -270,7 +270,7 @@ class TraceReader:
             found = path.stat().st_size if path.is_file() else None
             if found != size:
                 raise DiscoError(
-                    "a part of the trace is missing" if found is None else "a part is damaged",
+                    "a file is missing" if found is None else "a file is damaged",
                     file=path,
                     expected=f"{size} bytes",
                     found="none" if found is None else f"{found} bytes",
@@ -288,4 +288,6 @@ class TraceReader:
         if part is None:
             return SCHEMAS["symbols"].empty_table()
         path = self.path / part_name("symbols", 0)
-        return read_part(path, "symbols", rows=part.rows, size=part.bytes, sha256=part.sha256)
+        return read_file(
+            path, SCHEMAS["symbols"], rows=part.rows, size=part.bytes, sha256=part.sha256
+        )
