@@ -93,6 +93,11 @@ class Output:
         self.warnings.append(text)
         print(f"warning: {text}", file=sys.stderr)
 
+    def note(self, text: str) -> None:
+        """Print a remark on standard error, on a terminal only; not with `--json` or `--quiet`."""
+        if not (self.json or self.quiet) and sys.stderr.isatty():
+            print(text, file=sys.stderr)
+
     def set(self, **keys: Any) -> None:
         """Add keys to the JSON object (paths, dataclasses and numpy values are converted)."""
         self._keys.update(keys)

@@ -132,6 +132,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_DONE
     except typer.TyperException as raised:
+        if type(raised).__name__ == "NoArgsIsHelpError":
+            print(raised.format_message())  # typing the bare name asks for help
+            return EXIT_DONE
         return _close(words, _usage_error(raised))
     except (Exception, KeyboardInterrupt) as raised:
         return _close(words, failure_of(raised) or keep_traceback(raised))

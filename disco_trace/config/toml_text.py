@@ -1,0 +1,35 @@
+"""Write a specification as TOML that can be read back, each value with where it came from."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import tomlkit
+
+from disco_trace.config.identity import flat_dict
+from disco_trace.config.leaves import leaves, size_text
+from disco_trace.config.resolve import Resolved
+
+
+def toml_text(resolved: Resolved, *, only: str = "") -> str:
+    """Return the TOML text; `only` keeps the paths that begin with it, as `memory` or `time`."""
+    document = tomlkit.document()
+    values = flat_dict(resolved.spec)
+    known = leaves()
+    width = 34  # of `name = value`, where the comments begin
+    for path, value in values.items():
+        if only and path != only and not path.startswith(only.rstrip(".") + "."):
+            continue
+        *groups, name = path.split(".")
+        table: Any = document
+        for group in groups:
+            if group not in table:
+                table[group] = tomlkit.table()
+            table = table[group]
+        shown = size_text(value) if name.endswith("_bytes") else value
+        item = tomlkit.item(shown)
+        written = f"{name} = {item.as_string()}"
+        item.comment(f"{known[path].doc} [{resolved.origins[path]}]")
+        item.trivia.comment_ws = " " * max(2, width - len(written))
+        table.append(name, item)
+    return tomlkit.dumps(document)
