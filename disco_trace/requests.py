@@ -79,6 +79,13 @@ class CaptureResult:
     cp0: list[dict[str, int]]
     warnings: list[str] = field(default_factory=list)
 
+    @property
+    def succeeded(self) -> bool:
+        """Tell whether the guest did what was asked: status 0, or the address of --stop-at."""
+        if self.exit_reason is ExitReason.POWER_OFF:
+            return self.guest_exit_status == 0
+        return self.exit_reason is ExitReason.STOP_AT
+
 
 @dataclass(frozen=True, kw_only=True)
 class ReplayResult:

@@ -82,9 +82,7 @@ def capture(
     vms: Annotated[
         str | None, typer.Option("--vms", metavar="N|FILE", help="(later version)")
     ] = None,
-    run: Annotated[
-        str | None, typer.Option("--run", metavar="CMD", help="(later version)")
-    ] = None,
+    run: Annotated[str | None, typer.Option("--run", metavar="CMD", help="(later version)")] = None,
     save_at: Annotated[
         str | None, typer.Option("--save-at", metavar="PHASE", help="(later version)")
     ] = None,
@@ -204,11 +202,11 @@ def report(out: common.Output, result: CaptureResult) -> None:
         out.say(f"  {line}")
     speed = result.instructions_per_second / 1e6
     out.say(f"  {result.seconds:.1f} s, {speed:.1f} M instructions a second")
-    good = result.exit_reason is ExitReason.STOP_AT or (
-        result.exit_reason is ExitReason.POWER_OFF and status == 0
-    )
-    interrupted = result.exit_reason is ExitReason.INTERRUPTED
-    out.exit_code = EXIT_DONE if good else EXIT_INTERRUPTED if interrupted else EXIT_GUEST
+    if result.succeeded:
+        out.exit_code = EXIT_DONE
+    else:
+        interrupted = result.exit_reason is ExitReason.INTERRUPTED
+        out.exit_code = EXIT_INTERRUPTED if interrupted else EXIT_GUEST
     if out.exit_code == EXIT_GUEST:
         tail = result.console.decode("utf-8", "replace").strip().splitlines()[-3:]
         for line in [ended, *(f"the guest printed: {text}" for text in tail)]:

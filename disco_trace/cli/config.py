@@ -10,7 +10,7 @@ import typer
 from disco_trace.cli import common
 from disco_trace.errors import DiscoError
 
-app = typer.Typer(help="Print the resolved configuration and where each value comes from.")
+app = typer.Typer(add_completion=False)
 
 
 @app.callback()
@@ -27,7 +27,7 @@ def config() -> None:
 @app.command()
 def show(
     root: Annotated[
-        str | None, typer.Argument(metavar="[PATH]", help="Only this part, as memory or memory.l2.")
+        str | None, typer.Argument(metavar="PATH", help="Only this part, as memory or memory.l2.")
     ] = None,
     machine: Annotated[
         str | None, typer.Option("--machine", metavar="NAME|FILE", help="A preset or TOML file.")
@@ -61,25 +61,28 @@ def show(
             price_cycles,
             resolve_with_origins,
             spec_id,
-            to_dict,
         )
+        from disco_trace.config.identity import flat_dict
         from disco_trace.config.leaves import leaves
         from disco_trace.config.toml_text import toml_text
 
         resolved = resolve_with_origins(
             machine=machine, file=spec, policy=policy, costs=costs, sets=sets or ()
         )
-        if root and not any(f"{path}.".startswith(f"{root.rstrip('.')}.") for path in leaves()):
+        prefix = f"{root.rstrip('.')}." if root else ""
+        paths = [path for path in leaves() if f"{path}.".startswith(prefix)]
+        if not paths:
             raise DiscoError(
                 f"no part of the configuration is called {root!r}",
                 expected="machine, memory, placement, monitor, vm, costs or time",
             )
-        out.print(toml_text(resolved, only=root or "").rstrip())
+        out.print(toml_text(resolved, paths).rstrip())
+        values = flat_dict(resolved.spec)
         # To people on a terminal only: what is printed shall be a file that can be read back.
         out.note(f"machines: {', '.join(machine_names())}")
         out.set(
-            config=to_dict(resolved.spec),
-            origins=resolved.origins,
+            config={path: values[path] for path in paths},
+            origins={path: resolved.origins[path] for path in paths},
             id=spec_id(resolved.spec),
             latency_cycles=latency_cycles(resolved.spec),
             price_cycles=price_cycles(resolved.spec),

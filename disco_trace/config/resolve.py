@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -19,7 +19,9 @@ from disco_trace.errors import DiscoError
 
 # No configuration of ours is near this; a larger file is something else.
 MOST_TOML_BYTES: Final = 1 << 20
-DEFAULT_COSTS: Final = "disco"
+
+# What `--set` gives (words `PATH=VALUE`), or values by path.
+Sets = Sequence[str] | Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ def resolve(
     machine: str | Path | None = None,
     base: Spec | None = None,
     file: str | Path | None = None,
-    sets: Sequence[str] = (),
+    sets: Sets = (),
     policy: str | None = None,
     costs: str | Path | None = None,
     monitor: str | None = None,
@@ -59,7 +61,7 @@ def resolve_with_origins(
     machine: str | Path | None = None,
     base: Spec | None = None,
     file: str | Path | None = None,
-    sets: Sequence[str] = (),
+    sets: Sets = (),
     policy: str | None = None,
     costs: str | Path | None = None,
     monitor: str | None = None,
@@ -68,7 +70,8 @@ def resolve_with_origins(
     """Return the specification with its origins.
 
     machine: a preset's name or a TOML file. base: start from this (a capture's own) instead of
-    the defaults. file: a TOML file on top. sets: words `PATH=VALUE`. The rest: their options.
+    the defaults. file: a TOML file on top. sets: words `PATH=VALUE` or values by path. The rest:
+    their options.
     """
     values: dict[str, Any] = {path: known.default for path, known in leaves().items()}
     origins = dict.fromkeys(values, "default")
@@ -106,10 +109,14 @@ def resolve_with_origins(
     return Resolved(from_flat(values), origins)
 
 
-def parse_sets(words: Sequence[str]) -> dict[str, Any]:
-    """Return the values of words `PATH=VALUE` by path; DiscoError for a malformed word."""
+def parse_sets(sets: Sets) -> dict[str, Any]:
+    """Return values by path, checked; DiscoError for a malformed word, path or value."""
+    if isinstance(sets, Mapping):
+        return {path: leaf(path).parse(value) for path, value in sets.items()}
+    if isinstance(sets, str):  # one word, where a sequence of words was meant
+        sets = [sets]
     chosen: dict[str, Any] = {}
-    for word in words:
+    for word in sets:
         path, equals, value = word.partition("=")
         if not equals or not path.strip():
             raise DiscoError(
@@ -203,6 +210,6 @@ def read_toml(file: Path) -> dict[str, Any]:
         raise DiscoError("too long for a configuration", file=file, expected="at most 1 MiB")
     try:
         return tomllib.loads(data.decode())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # also: numbers of too many digits
         found = " ".join(str(error).split())[:120] or "tables nested too deeply"
         raise DiscoError("not a TOML file", file=file, expected="TOML", found=found) from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import tomlkit
@@ -11,14 +12,14 @@ from disco_trace.config.leaves import leaves, size_text
 from disco_trace.config.resolve import Resolved
 
 
-def toml_text(resolved: Resolved, *, only: str = "") -> str:
-    """Return the TOML text; `only` keeps the paths that begin with it, as `memory` or `time`."""
+def toml_text(resolved: Resolved, paths: Collection[str] | None = None) -> str:
+    """Return the TOML text of the values at `paths`; of all where it is None."""
     document = tomlkit.document()
     values = flat_dict(resolved.spec)
     known = leaves()
     width = 34  # of `name = value`, where the comments begin
     for path, value in values.items():
-        if only and path != only and not path.startswith(only.rstrip(".") + "."):
+        if paths is not None and path not in paths:
             continue
         *groups, name = path.split(".")
         table: Any = document
@@ -26,7 +27,7 @@ def toml_text(resolved: Resolved, *, only: str = "") -> str:
             if group not in table:
                 table[group] = tomlkit.table()
             table = table[group]
-        shown = size_text(value) if name.endswith("_bytes") else value
+        shown = size_text(value) if name.endswith("_bytes") and value >= 1024 else value
         item = tomlkit.item(shown)
         written = f"{name} = {item.as_string()}"
         item.comment(f"{known[path].doc} [{resolved.origins[path]}]")
