@@ -19,6 +19,7 @@ from disco_trace.trace.manifest import MANIFEST
 from disco_trace.trace.problem import Findings, Problem
 from disco_trace.trace.reader import SegmentData, TraceReader
 from disco_trace.trace.run import Run, list_runs
+from disco_trace.trace.run_writer import RUN
 from disco_trace.trace.schema import KINDS, METRIC_NAMES, REFS
 from disco_trace.trace.segments import SEGMENTS
 
@@ -51,6 +52,21 @@ def check(
     if rows is not None:
         _check_totals(reader, rows, findings)
     _check_runs(reader, rows, findings)
+    return findings.problems
+
+
+def check_run(path: str | os.PathLike[str]) -> list[Problem]:
+    """Verify one run by itself: its files, and its sums.
+
+    Raises `DiscoError` if there is no run at `path`.
+    """
+    directory = Path(path)
+    if not (directory / RUN).exists():
+        raise DiscoError(
+            "no run here", file=directory, expected=f"a directory with {RUN}", found="none"
+        )
+    findings = Findings()
+    _check_run(directory, findings)
     return findings.problems
 
 
@@ -173,13 +189,10 @@ def _check_totals(reader: TraceReader, rows: RowChecker, findings: Findings) -> 
 
 def _check_runs(reader: TraceReader, rows: RowChecker | None, findings: Findings) -> None:
     for path in list_runs(reader.path):
-        try:
-            run = Run.open(path)
-            run.verify()
-            accounts = run.accounts()
-        except DiscoError as error:
-            findings.add_error("runs", error)
+        checked = _check_run(path, findings)
+        if checked is None:
             continue
+        run, accounts = checked
         if run.trace_id not in ("", reader.trace_id):
             findings.add(
                 "runs",
@@ -188,10 +201,22 @@ def _check_runs(reader: TraceReader, rows: RowChecker | None, findings: Findings
                 expected=reader.trace_id,
                 found=run.trace_id,
             )
-        _check_sums(run, accounts, findings)
         comparable = reader.complete and run.complete and reader.manifest.events
         if path.name == "captured" and rows is not None and comparable:
             _check_accounts(path, accounts, rows, findings)
+
+
+def _check_run(path: Path, findings: Findings) -> tuple[Run, np.ndarray[Any, Any]] | None:
+    """Read every file of a run and compare its sums; return it, or None if it is damaged."""
+    try:
+        run = Run.open(path)
+        run.verify()
+        accounts = run.accounts()
+    except DiscoError as error:
+        findings.add_error("runs", error)
+        return None
+    _check_sums(run, accounts, findings)
+    return run, accounts
 
 
 def _check_sums(run: Run, accounts: np.ndarray[Any, Any], findings: Findings) -> None:
@@ -232,4 +257,4 @@ def _check_accounts(
             )
 
 
-__all__ = ["Problem", "check"]
+__all__ = ["Problem", "check", "check_run"]

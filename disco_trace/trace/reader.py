@@ -84,6 +84,11 @@ class TraceReader:
         """Tell whether the capture reached its end; otherwise this is a prefix."""
         return self.manifest.complete
 
+    @property
+    def closed(self) -> bool:
+        """Tell whether the capture closed the trace; one that was killed, or runs, did not."""
+        return self.manifest.segments is not None
+
     @cached_property
     def provenance(self) -> dict[str, Any]:
         """Return `provenance.json`, or an empty dict where it has been removed."""

@@ -158,10 +158,16 @@ class Run:
         )
 
 
-def list_runs(trace: Path) -> list[Path]:
-    """Return the finished runs below the directory of a trace, `captured` first."""
-    folder = trace / "runs"
-    if not folder.is_dir():
-        return []
-    found = [p for p in folder.iterdir() if not p.name.startswith(".") and (p / RUN).is_file()]
+def list_runs(trace: Path, more: Path | None = None) -> list[Path]:
+    """Return the finished runs of a trace, `captured` first.
+
+    They lie in `runs` below its directory, and in the folder `more`, if given.
+    """
+    found = [
+        entry
+        for folder in (trace / "runs", more)
+        if folder is not None and folder.is_dir()
+        for entry in folder.iterdir()
+        if not entry.name.startswith(".") and (entry / RUN).is_file()
+    ]
     return sorted(found, key=lambda p: (p.name != "captured", p.name))

@@ -115,6 +115,13 @@ class TraceWriter:
         text = json.dumps(provenance, indent=1, default=str) + "\n"
         write_atomically(self.directory / PROVENANCE, text.encode())
 
+    def name_processes(self, names: list[str]) -> None:
+        """Set the names that `processes` rows index; they turn up while the guest runs.
+
+        They are part of the trace's id: set them before `content_id`.
+        """
+        self._manifest = msgspec.structs.replace(self._manifest, process_names=list(names))
+
     def content_id(self) -> str:
         """Return the id of the trace as committed so far (waits for the thread)."""
         self.flush()
@@ -126,12 +133,10 @@ class TraceWriter:
         complete: bool = True,
         exit_reason: str = "",
         totals: Mapping[str, Any] | None = None,
-        process_names: list[str] | None = None,
     ) -> Manifest:
         """Finish the trace, put it in its place, and return its manifest.
 
-        `complete=False` leaves a readable prefix that says so. `process_names` replaces the list
-        given at the start (names turn up while the guest runs). Raises what went wrong with an
+        `complete=False` leaves a readable prefix that says so. Raises what went wrong with an
         earlier segment; the prefix before it stays readable then.
         """
         if self.closed:
@@ -144,7 +149,7 @@ class TraceWriter:
             if failed or self._pending is None:
                 self.closed = True
                 self._executor.shutdown(wait=True)
-                self._finish(complete and not failed, exit_reason, totals, process_names, failed)
+                self._finish(complete and not failed, exit_reason, totals, failed)
         return self._manifest
 
     def _finish(
@@ -152,18 +157,15 @@ class TraceWriter:
         complete: bool,
         exit_reason: str,
         totals: Mapping[str, Any] | None,
-        process_names: list[str] | None,
         failed: bool,
     ) -> None:
         self._lines.close()
-        changes: dict[str, Any] = {} if process_names is None else {"process_names": process_names}
         self._manifest = msgspec.structs.replace(
             self._manifest,
             complete=complete,
             exit_reason="write failed" if failed else exit_reason,
             segments=self._segments,
             totals=None if totals is None else dict(totals),
-            **changes,
         )
         if not failed:
             # After a failure the digests have seen rows that were never committed.

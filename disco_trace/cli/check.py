@@ -1,0 +1,48 @@
+"""Verify every invariant of a trace."""
+
+from __future__ import annotations
+
+from disco_trace.cli import common
+from disco_trace.errors import EXIT_NO
+
+
+def check(
+    path: common.PathArgument,
+    json: common.Json = False,
+    quiet: common.Quiet = False,
+) -> None:
+    """Verify a trace and its runs: hashes, order, ranges, balances, totals.
+
+    Exit code 1 says that the trace is wrong. Warnings alone, as the leftovers of a killed
+    capture, do not make it wrong.
+
+    Examples:
+
+    \b
+        disco-trace check traces/radix-8cpu
+        disco-trace check traces/radix-8cpu/runs/captured
+    """
+    with common.verb("check", json=json, quiet=quiet) as out:
+        from disco_trace.trace import check as checker
+        from disco_trace.trace.run_writer import RUN
+
+        common.check_exists(path, what="a trace or run folder")
+        folder = path if path.is_dir() else path.parent
+        out.set(path=folder)
+        if (folder / RUN).is_file():
+            problems = checker.check_run(folder)
+        else:
+            with out.progress("checking", unit="segments") as progress:
+                problems = checker.check(folder, progress=progress)
+        errors = [p for p in problems if p.severity == "error"]
+        for problem in errors:
+            out.print(str(problem))
+        for problem in problems:
+            if problem.severity == "warning":
+                out.warn(str(problem).removeprefix("warning: "))
+        out.set(problems=problems, errors=len(errors))
+        if errors:
+            out.exit_code = EXIT_NO
+        else:
+            out.say("every invariant holds")
+            out.next("info", folder)

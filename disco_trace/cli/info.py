@@ -1,0 +1,112 @@
+"""Print what a trace or run holds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from disco_trace.cli import common
+
+if TYPE_CHECKING:
+    from disco_trace.trace.run import Run
+    from disco_trace.trace.summary import TraceSummary
+
+
+def info(
+    path: common.PathArgument,
+    runs: Annotated[
+        Path | None, typer.Option("--runs", metavar="DIR", help="List the runs of this folder.")
+    ] = None,
+    json: common.Json = False,
+    quiet: common.Quiet = False,
+) -> None:
+    """Print what a trace holds: guest, machine, counters, rows by kind, size, runs.
+
+    Nothing is verified beyond the manifest and the list of segments: `check` does that.
+
+    Examples:
+
+    \b
+        disco-trace info traces/radix-8cpu
+        disco-trace info traces/radix-8cpu/runs/captured
+        disco-trace info traces/radix-8cpu --json
+    """
+    with common.verb("info", json=json, quiet=quiet) as out:
+        from disco_trace.trace.run import Run
+        from disco_trace.trace.run_writer import RUN
+
+        common.check_exists(path, what="a trace or run folder")
+        folder = path if path.is_dir() else path.parent
+        out.set(path=folder)
+        if (folder / RUN).is_file():
+            _run(out, Run.open(folder))
+            return
+        from disco_trace.trace.reader import TraceReader
+        from disco_trace.trace.summary import summarize
+
+        summary, warnings = summarize(TraceReader(folder), runs_folder=runs)
+        for warning in warnings:
+            out.warn(warning)
+        out.set(**vars(summary))
+        for line in _trace_lines(summary):
+            out.print(line)
+        out.next(*(("report", folder) if summary.complete else ("check", folder)))
+
+
+def _run(out: common.Output, run: Run) -> None:
+    from disco_trace.cli.summary import totals_lines
+
+    out.set(
+        run=run.name,
+        run_id=run.run_id,
+        trace_id=run.trace_id,
+        spec=run.spec,
+        complete=run.complete,
+        fidelity=run.fidelity,
+        fingerprint=run.fingerprint,
+        totals=run.totals,
+        per_cpu=run.per_cpu,
+    )
+    out.print(f"run {run.name}, {_completeness(run.complete)}")
+    for line in totals_lines(run.totals, run.per_cpu):
+        out.print(f"  {line}")
+    out.print(f"  fingerprint {run.fingerprint[:16]}, trace {run.trace_id[:16]}")
+    out.next("report", run.path)
+
+
+def _trace_lines(summary: TraceSummary) -> Iterable[str]:
+    from disco_trace.cli.progress import readable
+    from disco_trace.cli.summary import totals_lines
+
+    guest = " ".join([summary.guest["name"], *summary.guest["args"]])
+    yield f"trace of {guest}, {_completeness(summary.complete)}: {summary.exit_reason}"
+    yield (
+        f"  machine: {_plural(summary.cpus, 'CPU')}, {_plural(summary.nodes, 'node')}, "
+        f"{summary.ram_bytes / 2**20:g} MiB of memory"
+    )
+    if summary.totals and summary.per_cpu:
+        for line in totals_lines(summary.totals, summary.per_cpu):
+            yield f"  {line}"
+    elif isinstance(count := summary.totals.get("instructions"), int):
+        yield f"  {readable(count)} instructions up to the last committed segment"
+    size = f"  size: {summary.bytes_on_disk / 1e6:.1f} MB in {_plural(summary.segments, 'segment')}"
+    if summary.bytes_per_reference is not None:
+        size += f", {summary.bytes_per_reference:.2f} bytes a recorded reference"
+    yield size
+    width = max((len(kind) for kind in summary.rows), default=0)
+    for kind, rows in summary.rows.items():
+        size = f"{summary.bytes_by_kind.get(kind, 0) / 1e6:.2f} MB"
+        yield f"    {kind:<{width}} {rows:>14,} rows {size:>12}"
+    yield f"  runs: {', '.join(summary.runs) or 'none'}"
+    yield f"  id {summary.trace_id[:16]}"
+
+
+def _plural(count: int, noun: str) -> str:
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
+def _completeness(complete: bool) -> str:
+    return "complete" if complete else "incomplete, a readable prefix"
