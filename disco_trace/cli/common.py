@@ -23,6 +23,7 @@ the exit code; `out.exit_code = 1` says no without an error.
 
 from __future__ import annotations
 
+import os
 import shlex
 import shutil
 import sys
@@ -143,18 +144,24 @@ class Output:
 def verb(name: str, *, json: bool = False, quiet: bool = False) -> Iterator[Output]:
     """Run a verb's body; turn what it raises into a line, an envelope and an exit code."""
     out = Output(name, json=json, quiet=quiet)
-    error: DiscoError | None = None
     try:
-        yield out
-    except (typer.Exit, BrokenPipeError):
-        raise
-    except BaseException as raised:
-        if isinstance(raised, SystemExit | GeneratorExit):
+        error: DiscoError | None = None
+        try:
+            yield out
+        except (typer.Exit, BrokenPipeError, SystemExit, GeneratorExit):
             raise
-        error = failure_of(raised) or keep_traceback(raised)
-    out.close(error)
+        except BaseException as raised:
+            error = failure_of(raised) or keep_traceback(raised)
+        out.close(error)
+    except BrokenPipeError:
+        stop_printing()  # the reader (`| head`) has enough: what was asked for is done
     if out.exit_code != EXIT_DONE:
         raise typer.Exit(out.exit_code)
+
+
+def stop_printing() -> None:
+    """Give a closed standard output a sink, so that Python does not complain at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def program() -> list[str]:

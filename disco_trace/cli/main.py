@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import os
 import sys
 from collections.abc import Sequence
 from typing import Annotated, Any, Final
@@ -11,7 +10,7 @@ from typing import Annotated, Any, Final
 import typer
 from typer.core import TyperGroup
 
-from disco_trace.cli.common import Output, command_line
+from disco_trace.cli.common import Output, command_line, stop_printing
 from disco_trace.cli.failure import failure_of, keep_traceback
 from disco_trace.errors import EXIT_DONE, EXIT_MISTAKE, DiscoError
 
@@ -128,8 +127,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return code if isinstance(code, int) else EXIT_DONE
     except BrokenPipeError:
-        # The reader (`| head`) has enough. Python would complain at exit: give it a sink.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        stop_printing()  # the reader (`| head`) has enough
         return EXIT_DONE
     except typer.TyperException as raised:
         if type(raised).__name__ == "NoArgsIsHelpError":

@@ -231,8 +231,7 @@ def test_any_value_gives_a_specification_or_one_clear_error(data: st.DataObject)
     words = [f"{path}={data.draw(texts)}" for path in paths if path != "costs.table"]
     try:
         spec = resolve(sets=words)
-    except DiscoError as error:
-        assert error.exit_code == 2
+    except DiscoError:
         return
     machine, l2 = spec.machine, spec.memory.l2
     for cache in (machine.l1i, machine.l1d, l2):
