@@ -77,10 +77,12 @@ def control(m, kind, cpu, context, work, instructions, a0, a1, a2, a3, a4, a5):
             m.cpu[cpu * CPU_WORDS + C_BASE] += a4
             length = a4
             if m.p[P_FEEDBACK] != 0:
-                until = a5
-                if a1 != BY_TIMER:
+                length = 0
+                if a1 == BY_TIMER:
+                    length = max(0, a5 - m.cpu[cpu * CPU_WORDS + C_CLOCK])
+                elif a1 == BY_IPI:
                     until = m.cpu[cpu * CPU_WORDS + C_RAISE] + a3
-                length = max(0, until - m.cpu[cpu * CPU_WORDS + C_CLOCK])
+                    length = max(0, until - m.cpu[cpu * CPU_WORDS + C_CLOCK])
             idle(m, cpu, length)
     elif kind == PAGE_EVENT:
         if (a0 == PAGE_FREE or a0 == PAGE_ZERO) and 0 <= a1 < m.p[P_PAGES]:

@@ -9,7 +9,6 @@ from disco_trace.jit import helper, inline
 from disco_trace.memory.layout import (
     P_CPUS,
     P_D_COLOURS,
-    P_D_ORDER,
     P_D_SETS,
     P_D_SHIFT,
     P_D_TAGS,

@@ -11,6 +11,7 @@ from disco_trace.memory.layout import (
     D_OWNER,
     D_SHARERS,
     EXCLUSIVE,
+    F_RANDOM,
     LRU,
     M_INVALIDATIONS,
     M_WRITEBACKS,
@@ -27,7 +28,6 @@ from disco_trace.memory.layout import (
     P_L2_WAYS,
     RANDOM,
     SHARED,
-    F_RANDOM,
 )
 from disco_trace.trace.schema import N_METRICS
 

@@ -153,7 +153,7 @@ def full(m):
     return (
         m.fill[F_MISSES] + MARGIN > m.misses.shape[0]
         or m.fill[F_MOVES] + MARGIN > m.moves.shape[0]
-        or m.fill[F_INTERVALS] + MARGIN > m.intervals.shape[0]
+        or m.fill[F_INTERVALS] + 64 + MARGIN > m.intervals.shape[0]
     )
 
 

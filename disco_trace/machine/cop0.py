@@ -1,0 +1,209 @@
+"""Coprocessor 0: registers with their writable bits, and the TLB instructions.
+
+Source: MIPS32 Architecture for Programmers, volume III, chapters 8 and 9.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from disco_trace.jit import helper, inline
+from disco_trace.machine.emit import emit, set_context
+from disco_trace.machine.exceptions import change_status
+from disco_trace.machine.layout import (
+    BADVADDR,
+    CAUSE,
+    COMPARE,
+    CONFIG,
+    CONFIG7,
+    CONTEXT,
+    COUNT,
+    CP0_WORDS,
+    EBASE,
+    ENTRYHI,
+    ENTRYLO0,
+    ENTRYLO1,
+    EPC,
+    ERRCTL,
+    ERROREPC,
+    HWRENA,
+    INDEX,
+    IP_TIMER,
+    PAGEMASK,
+    RANDOM,
+    S_COUNT_OFFSET,
+    S_DEADLINE,
+    STATUS,
+    T_HI,
+    T_LO0,
+    T_LO1,
+    T_MASK,
+    TLB_WORDS,
+    USERLOCAL,
+    WIRED,
+    X_FEEDBACK,
+    X_FILTER,
+    X_TLB,
+)
+from disco_trace.machine.translate import find_entry
+from disco_trace.memory.events import INTERRUPTS, TIMER_PROGRAMMED, TLB_OPS
+from disco_trace.memory.layout import C_BASE, C_CLOCK, CPU_WORDS
+from disco_trace.trace.schema import TLB_OPS as OPS
+
+WRITE_INDEXED, WRITE_RANDOM, PROBE, READ, ASID = (
+    OPS.index(name) for name in ("write_indexed", "write_random", "probe", "read", "asid")
+)
+
+TIMER_BITS = (1 << 30) | (1 << (8 + IP_TIMER))
+
+# Bits that software can write; registers that are absent here read as zero or are read-only.
+WRITABLE = np.zeros(CP0_WORDS, np.int64)
+for _register, _mask in (
+    (INDEX, 0x3F), (ENTRYLO0, 0x3FFFFFFF), (ENTRYLO1, 0x3FFFFFFF), (CONTEXT, 0xFF800000),
+    (USERLOCAL, 0xFFFFFFFF), (PAGEMASK, 0x1FFFE000), (WIRED, 0x3F), (HWRENA, 0x2000000F),
+    (ENTRYHI, 0xFFFFE0FF), (COMPARE, 0xFFFFFFFF), (STATUS, 0x1840FF1F), (CAUSE, 0x00800300),
+    (EPC, 0xFFFFFFFF), (EBASE, 0x3FFFF000), (CONFIG, 0x7), (CONFIG7, 0xFFFFFFFF),
+    (ERRCTL, 0xFFFFFFFF), (ERROREPC, 0xFFFFFFFF), (224, 0xFFFFFFFF), (226, 0xFFFFFFFF),
+    (232, 0xFFFFFFFF), (234, 0xFFFFFFFF),
+):  # fmt: skip
+    WRITABLE[_register] = _mask
+assert BADVADDR
+
+
+@inline
+def turn_clock(mc, m, cpu):
+    """Return the clock that turns, Count and timers run on: with stalls, or without feedback."""
+    at = cpu * CPU_WORDS
+    return m.cpu[at + C_CLOCK] if mc.p[X_FEEDBACK] != 0 else m.cpu[at + C_BASE]
+
+
+@helper
+def read(mc, m, cpu, register, work):
+    """Return a CP0 register's value after `work` base cycles since the last row."""
+    k = mc.cp0[cpu]
+    if register == COUNT:
+        return ((turn_clock(mc, m, cpu) + work + mc.s[cpu, S_COUNT_OFFSET]) >> 1) & 0xFFFFFFFF
+    if register == RANDOM:
+        return random_entry(mc, m, cpu, work)
+    return k[register] + 0
+
+
+@helper
+def random_entry(mc, m, cpu, work):
+    """Return Random: it counts down from the last entry to Wired with the CPU's base cycles."""
+    entries = mc.p[X_TLB]
+    wired = mc.cp0[cpu, WIRED]
+    if wired >= entries:
+        return entries - 1
+    return entries - 1 - (m.cpu[cpu * CPU_WORDS + C_BASE] + work) % (entries - wired)
+
+
+@helper
+def write(mc, m, cpu, register, value, work):
+    """Write a CP0 register; return 1 if a row was emitted, which consumes `work`."""
+    k = mc.cp0[cpu]
+    s = mc.s[cpu]
+    mask = WRITABLE[register]
+    if register == COUNT:
+        s[S_COUNT_OFFSET] = (value << 1) - (turn_clock(mc, m, cpu) + work)
+        return program_timer(mc, m, cpu, work)
+    if mask == 0:
+        return 0
+    new = (k[register] & ~mask & 0xFFFFFFFF) | (value & mask)
+    if register == STATUS:
+        return change_status(mc, m, cpu, new, 1, s[0], work)
+    if register == COMPARE:
+        k[COMPARE] = new
+        k[CAUSE] &= ~TIMER_BITS & 0xFFFFFFFF
+        return program_timer(mc, m, cpu, work)
+    if register == ENTRYHI:
+        return change_entryhi(mc, m, cpu, new, work)
+    k[register] = new
+    if register == WIRED and new >= mc.p[X_TLB]:
+        k[WIRED] = mc.p[X_TLB] - 1
+    return 0
+
+
+@helper
+def change_entryhi(mc, m, cpu, new, work):
+    """Write EntryHi; a new ASID is a row, clears the page filter and changes the context."""
+    k = mc.cp0[cpu]
+    changed = (new ^ k[ENTRYHI]) & 255
+    if changed:
+        emit(mc, m, cpu, TLB_OPS, work, ASID, 0, new, 0, 0, 0)
+        clear_filter(mc, cpu)
+    k[ENTRYHI] = new
+    if changed:
+        set_context(mc, m, cpu)
+        return 1
+    return 0
+
+
+@helper
+def program_timer(mc, m, cpu, work):
+    """Compute when Count next reaches Compare, and record it."""
+    s = mc.s[cpu]
+    now = turn_clock(mc, m, cpu) + work
+    half_cycles = now + s[S_COUNT_OFFSET]
+    ahead = (mc.cp0[cpu, COMPARE] - (half_cycles >> 1)) & 0xFFFFFFFF
+    if ahead == 0:
+        ahead = 1 << 32
+    s[S_DEADLINE] = now + 2 * ahead - (half_cycles & 1)
+    emit(mc, m, cpu, INTERRUPTS, work, TIMER_PROGRAMMED, IP_TIMER, cpu, s[S_DEADLINE], 0, 0)
+    return 1
+
+
+@inline
+def clear_filter(mc, cpu):
+    """Empty the CPU's page filter."""
+    for index in range(mc.p[X_FILTER]):
+        mc.filter[cpu, index] = 0
+
+
+@helper
+def tlb_write(mc, m, cpu, entry, how, work):
+    """Write the TLB entry from EntryHi, EntryLo0/1 and PageMask, as a row of `tlb_ops`."""
+    k = mc.cp0[cpu]
+    emit(
+        mc, m, cpu, TLB_OPS, work, how, entry, k[ENTRYHI], k[ENTRYLO0], k[ENTRYLO1], k[PAGEMASK]
+    )
+    clear_filter(mc, cpu)
+    if entry >= mc.p[X_TLB]:
+        return
+    at = entry * TLB_WORDS
+    mask = k[PAGEMASK] & 0x1FFFE000
+    both = k[ENTRYLO0] & k[ENTRYLO1] & 1
+    mc.tlb[cpu, at + T_MASK] = mask
+    mc.tlb[cpu, at + T_HI] = k[ENTRYHI] & ~mask & 0xFFFFFFFF
+    mc.tlb[cpu, at + T_LO0] = (k[ENTRYLO0] & 0x3FFFFFFE) | both
+    mc.tlb[cpu, at + T_LO1] = (k[ENTRYLO1] & 0x3FFFFFFE) | both
+
+
+@helper
+def tlb_read(mc, m, cpu, work):
+    """Carry out TLBR; a changed ASID in EntryHi is a row of its own."""
+    k = mc.cp0[cpu]
+    entry = k[INDEX] & 63
+    if entry >= mc.p[X_TLB]:
+        emit(mc, m, cpu, TLB_OPS, work, READ, entry, 0, 0, 0, 0)
+        return
+    at = entry * TLB_WORDS
+    row = mc.tlb[cpu]
+    emit(
+        mc, m, cpu, TLB_OPS, work, READ, entry,
+        row[at + T_HI], row[at + T_LO0], row[at + T_LO1], row[at + T_MASK],
+    )  # fmt: skip
+    k[PAGEMASK] = row[at + T_MASK]
+    k[ENTRYLO0] = row[at + T_LO0]
+    k[ENTRYLO1] = row[at + T_LO1]
+    change_entryhi(mc, m, cpu, row[at + T_HI] + 0, 0)
+
+
+@helper
+def tlb_probe(mc, m, cpu, work):
+    """Carry out TLBP: Index becomes the matching entry, or bit 31."""
+    k = mc.cp0[cpu]
+    hi = k[ENTRYHI] + 0
+    entry = find_entry(mc.tlb[cpu], mc.hint[cpu], mc.p[X_TLB], hi & 0xFFFFE000, hi & 255)
+    k[INDEX] = entry if entry >= 0 else 0x80000000
+    emit(mc, m, cpu, TLB_OPS, work, PROBE, k[INDEX], hi, 0, 0, 0)

@@ -1,0 +1,137 @@
+"""The board's devices: UART, power, CPU block and page marks (docs/architecture.md)."""
+
+from __future__ import annotations
+
+from disco_trace.jit import helper, inline
+from disco_trace.machine.cop0 import turn_clock
+from disco_trace.machine.emit import emit
+from disco_trace.machine.layout import (
+    CAUSE,
+    CPU_BLOCK,
+    EXIT_POWER,
+    G_CONSOLE,
+    G_EXIT,
+    G_STATUS,
+    IP_IPI,
+    MARKS,
+    POWER,
+    S_WAIT_BASE,
+    S_WAKER,
+    UART,
+    X_CPUS,
+    X_NODES,
+    X_PAGES,
+    X_RAM,
+)
+from disco_trace.memory.events import (
+    CLEARED,
+    INTERRUPTS,
+    PAGE_ALLOCATE,
+    PAGE_CLASS,
+    PAGE_EVENT,
+    PAGE_FREE,
+    PAGE_ZERO,
+    RAISED,
+)
+
+IPI_BIT = 1 << (8 + IP_IPI)
+
+
+@inline
+def uart_read(uart, register):
+    """Read a 16550A register: the transmitter is always empty, nothing is ever received."""
+    if register == 0:
+        return uart[8] if uart[3] & 128 else 0
+    if register == 1:
+        return uart[9] if uart[3] & 128 else uart[1]
+    if register == 2:
+        return 1
+    if register == 5:
+        return 0x60
+    if register == 6:
+        return 0xB0
+    return uart[register]
+
+
+@helper
+def device_read(mc, cpu, physical):
+    """Return the 32-bit word that a device answers with."""
+    block = physical & 0xFFFFF000
+    offset = physical & 0xFFC
+    if block == UART:
+        return uart_read(mc.uart, (offset >> 2) & 7)
+    if block == CPU_BLOCK:
+        if offset == 0x00:
+            return cpu
+        if offset == 0x04:
+            return mc.p[X_CPUS]
+        if offset == 0x08:
+            return mc.p[X_NODES]
+        if offset == 0x0C:
+            return cpu * mc.p[X_NODES] // mc.p[X_CPUS]
+        if offset == 0x18:
+            return (mc.cp0[cpu, CAUSE] >> (8 + IP_IPI)) & 1
+        if offset == 0x1C:
+            return mc.p[X_RAM]
+    return 0
+
+
+@helper
+def device_write(mc, m, cpu, physical, value, work):
+    """Store a word (or the low byte of one) to a device; return 1 if the CPU's turn must end.
+
+    `work` is what the control row of an action closes; it is consumed if a row was written
+    (returned as bit 1).
+    """
+    block = physical & 0xFFFFF000
+    offset = physical & 0xFFC
+    if block == UART:
+        register = (offset >> 2) & 7
+        if mc.uart[3] & 128 and register < 2:
+            mc.uart[8 + register] = value & 255
+        elif register == 0:
+            mc.console[mc.g[G_CONSOLE]] = value & 255
+            mc.g[G_CONSOLE] += 1
+        elif register != 5 and register != 6:
+            mc.uart[register] = value & 255
+        return 0
+    if block == POWER:
+        if offset == 0:
+            mc.g[G_EXIT] = EXIT_POWER
+            mc.g[G_STATUS] = value
+            return 1
+        return 0
+    if block == CPU_BLOCK:
+        if offset == 0x10 and value < mc.p[X_CPUS]:
+            emit(mc, m, cpu, INTERRUPTS, work, RAISED, IP_IPI, value, 0, 0, 0)
+            mc.cp0[value, CAUSE] |= IPI_BIT
+            mc.s[value, S_WAIT_BASE] = turn_clock(mc, m, cpu)
+            mc.s[value, S_WAKER] = cpu
+            return 3
+        if offset == 0x14:
+            emit(mc, m, cpu, INTERRUPTS, work, CLEARED, IP_IPI, cpu, 0, 0, 0)
+            mc.cp0[cpu, CAUSE] &= ~IPI_BIT
+            return 2
+        return 0
+    if block == MARKS:
+        page = (value >> 12) & 0xFFFFF
+        event = -1
+        content = 0
+        if offset == 0x0:
+            event = PAGE_ALLOCATE
+        elif offset == 0x4:
+            event = PAGE_FREE
+        elif offset == 0x8:
+            event = PAGE_ZERO
+        elif offset == 0xC:
+            event = PAGE_CLASS
+            page = value >> 4
+            content = value & 15
+        if event >= 0 and page < mc.p[X_PAGES]:
+            emit(mc, m, cpu, PAGE_EVENT, work, event, page, 0, 4096, content, 0)
+            if event == PAGE_ZERO:
+                for index in range(page << 10, (page + 1) << 10):
+                    mc.ram[index] = 0
+                    mc.ops[index] = 0
+            return 2
+    return 0

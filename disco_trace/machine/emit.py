@@ -1,0 +1,167 @@
+"""Write rows of the trace, and let each act on the memory system as it will in a replay."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from disco_trace.jit import helper, inline
+from disco_trace.machine.layout import (
+    CONTEXT_WORDS,
+    ENTRYHI,
+    G_CONTEXTS,
+    G_EVENTS,
+    G_PAGE_ROWS,
+    G_REFS,
+    G_SEQ,
+    PHASE_DEPTH,
+    S_CONTEXT,
+    S_EXTRA,
+    S_PHASE_DEPTH,
+    S_PHASES,
+    S_REFILL,
+    S_RETIRED,
+    S_SINCE,
+    STATUS,
+    X_EVENTS,
+)
+from disco_trace.memory.events import CONTEXTS, control
+from disco_trace.memory.layout import C_CLOCK, CPU_WORDS
+from disco_trace.memory.system import enter, reference
+
+KERNEL, SUPERVISOR, USER, REFILL = range(4)
+
+
+@inline
+def emit_ref(mc, m, cpu, kind, way, vaddr, page, pc, work):
+    """Record a reference made after `work` base cycles and carry it out."""
+    g = mc.g
+    context = mc.s[cpu, S_CONTEXT]
+    seq = g[G_SEQ]
+    g[G_SEQ] = seq + 1
+    if mc.p[X_EVENTS] != 0:
+        row = mc.refs[g[G_REFS]]
+        g[G_REFS] += 1
+        row["seq"] = seq
+        row["cycle"] = m.cpu[cpu * CPU_WORDS + C_CLOCK] + work
+        row["vaddr"] = vaddr
+        row["guest_page"] = page
+        row["pc"] = pc
+        row["work"] = work
+        row["context"] = context
+        row["cpu"] = cpu
+        row["kind"] = kind
+        row["way"] = way
+    mc.s[cpu, S_SINCE] += work
+    enter(m, cpu, context, work)
+    reference(m, cpu, kind, way, vaddr, page, seq, pc)
+
+
+@inline
+def emit_page(mc, cpu, kind, vaddr):
+    """Record a page reference that missed the page filter."""
+    g = mc.g
+    if mc.p[X_EVENTS] != 0:
+        row = mc.pages[g[G_PAGE_ROWS]]
+        g[G_PAGE_ROWS] += 1
+        row["seq"] = g[G_SEQ]
+        row["vaddr"] = vaddr
+        row["context"] = mc.s[cpu, S_CONTEXT]
+        row["cpu"] = cpu
+        row["kind"] = kind
+
+
+@inline
+def emit(mc, m, cpu, kind, work, a0, a1, a2, a3, a4, a5):
+    """Record a control row after `work` base cycles, in the CPU's present context.
+
+    The casts give `write_row` one signature, so that it is compiled once.
+    """
+    write_row(
+        mc, m, np.int64(cpu), np.int64(kind), np.int64(work), np.int64(a0), np.int64(a1),
+        np.int64(a2), np.int64(a3), np.int64(a4), np.int64(a5),
+    )  # fmt: skip
+
+
+@helper
+def write_row(mc, m, cpu, kind, work, a0, a1, a2, a3, a4, a5):
+    """Write a control row and carry it out."""
+    g = mc.g
+    s = mc.s[cpu]
+    context = s[S_CONTEXT]
+    instructions = s[S_SINCE] + work - s[S_EXTRA]
+    s[S_SINCE] = 0
+    s[S_EXTRA] = 0
+    s[S_RETIRED] += instructions
+    seq = g[G_SEQ]
+    g[G_SEQ] = seq + 1
+    if mc.p[X_EVENTS] != 0:
+        row = mc.events[g[G_EVENTS]]
+        g[G_EVENTS] += 1
+        row["seq"] = seq
+        row["cycle"] = m.cpu[cpu * CPU_WORDS + C_CLOCK] + work
+        row["work"] = work
+        row["instructions"] = instructions
+        row["a0"] = a0
+        row["a1"] = a1
+        row["a2"] = a2
+        row["a3"] = a3
+        row["a4"] = a4
+        row["a5"] = a5
+        row["context"] = context
+        row["kind"] = kind
+        row["cpu"] = cpu
+    control(m, kind, cpu, context, work, instructions, a0, a1, a2, a3, a4, a5)
+
+
+@inline
+def mode_of(status, refill):
+    """Return the mode that a Status value stands for; REFILL inside a TLB refill handler."""
+    if status & 6:
+        return REFILL if refill and status & 2 else KERNEL
+    ksu = (status >> 3) & 3
+    if ksu == 0:
+        return KERNEL
+    return SUPERVISOR if ksu == 1 else USER
+
+
+@helper
+def set_context(mc, m, cpu):
+    """Recompute the CPU's context after a change of mode, address space or phase.
+
+    A pair (address space, phase) seen for the first time is announced by a `contexts` row. When
+    the table is full the first context stands for what does not fit.
+    """
+    s = mc.s[cpu]
+    k = mc.cp0[cpu]
+    mode = mode_of(k[STATUS], s[S_REFILL])
+    asid = k[ENTRYHI] & 255
+    depth = s[S_PHASE_DEPTH]
+    phase = s[S_PHASES + min(depth, PHASE_DEPTH) - 1] if depth > 0 else 0
+    table = mc.contexts
+    current = s[S_CONTEXT] >> 2
+    known = mc.g[G_CONTEXTS]
+    if (
+        current < known
+        and table[current, 1] == cpu
+        and table[current, 2] == asid
+        and table[current, 3] == phase
+    ):
+        s[S_CONTEXT] = current * 4 + mode
+        return
+    for index in range(known):
+        if table[index, 1] == cpu and table[index, 2] == asid and table[index, 3] == phase:
+            s[S_CONTEXT] = index * 4 + mode
+            return
+    if known >= table.shape[0]:
+        s[S_CONTEXT] = mode
+        return
+    table[known, 0] = 0
+    table[known, 1] = cpu
+    table[known, 2] = asid
+    table[known, 3] = phase
+    mc.g[G_CONTEXTS] = known + 1
+    emit(mc, m, cpu, CONTEXTS, 0, known, 0, cpu, asid, phase, 0)
+    s[S_CONTEXT] = known * 4 + mode
+
+
+assert CONTEXT_WORDS >= 4

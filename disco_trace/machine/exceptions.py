@@ -1,0 +1,113 @@
+"""Take exceptions and interrupts, and return from them.
+
+Source: MIPS32 Architecture for Programmers, volume III, chapter 5.
+"""
+
+from __future__ import annotations
+
+from disco_trace.jit import helper
+from disco_trace.machine.emit import emit, mode_of, set_context
+from disco_trace.machine.layout import (
+    BADVADDR,
+    CAUSE,
+    CONTEXT,
+    EBASE,
+    ENTRYHI,
+    EPC,
+    ERROREPC,
+    S_CONTEXT,
+    S_LL,
+    S_NPC,
+    S_PC,
+    S_REFILL,
+    S_SLOT,
+    STATUS,
+)
+from disco_trace.machine.translate import ADEL, ADES, MOD, TLBS
+from disco_trace.memory.events import EXCEPTIONS, RETURNS
+
+INT, SYS, BP, RI, CPU_UNUSABLE, OV, TR = 0, 8, 9, 10, 11, 12, 13
+EXL, ERL, BEV, CAUSE_IV = 2, 4, 1 << 22, 1 << 23
+
+
+@helper
+def take(mc, m, cpu, code, missed, pc, slot, vaddr, unit, work):
+    """Take an exception at `pc` (in a delay slot if `slot`); leave the CPU at its vector.
+
+    `missed`: no TLB entry matched. `unit`: coprocessor of a Coprocessor Unusable exception.
+    """
+    k = mc.cp0[cpu]
+    s = mc.s[cpu]
+    detail = 0
+    if code == SYS:
+        detail = mc.gpr[cpu, 2]
+    elif code == INT:
+        detail = (k[CAUSE] & k[STATUS]) >> 8 & 255
+    shown = vaddr if code == ADEL or code == ADES or MOD <= code <= TLBS else 0
+    emit(mc, m, cpu, EXCEPTIONS, work, code, missed, pc, shown, detail, slot)
+    status = k[STATUS]
+    cause = k[CAUSE] & ~(0x7C | (3 << 28))
+    offset = 0x180
+    if status & EXL == 0:
+        cause &= ~(1 << 31)
+        if slot:
+            k[EPC] = (pc - 4) & 0xFFFFFFFF
+            cause |= 1 << 31
+        else:
+            k[EPC] = pc
+        if missed:
+            offset = 0
+            s[S_REFILL] = 1
+        else:
+            s[S_REFILL] = 0
+            if code == INT and cause & CAUSE_IV:
+                offset = 0x200
+    else:
+        # An exception inside a refill handler is the kernel's business, not the refill's.
+        s[S_REFILL] = 0
+    k[CAUSE] = cause | (code << 2) | (unit << 28)
+    k[STATUS] = status | EXL
+    if code == ADEL or code == ADES or MOD <= code <= TLBS:
+        k[BADVADDR] = vaddr
+        if code <= TLBS:
+            k[CONTEXT] = (k[CONTEXT] & 0xFF800000) | ((vaddr >> 13) << 4) & 0x7FFFF0
+            k[ENTRYHI] = (vaddr & 0xFFFFE000) | (k[ENTRYHI] & 0xFF)
+    base = 0xBFC00200 if status & BEV else k[EBASE] & 0xFFFFF000
+    vector = base + offset
+    s[S_PC] = vector
+    s[S_NPC] = vector + 4
+    s[S_SLOT] = 0
+    set_context(mc, m, cpu)
+
+
+@helper
+def leave(mc, m, cpu, work):
+    """Carry out ERET: back to ErrorEPC or EPC, without a delay slot; the reservation is lost."""
+    k = mc.cp0[cpu]
+    s = mc.s[cpu]
+    if k[STATUS] & ERL:
+        target = k[ERROREPC]
+        status = k[STATUS] & ~ERL
+    else:
+        target = k[EPC]
+        status = k[STATUS] & ~EXL
+    change_status(mc, m, cpu, status, 0, target, work)
+    s[S_PC] = target
+    s[S_NPC] = target + 4
+    s[S_SLOT] = 0
+    s[S_LL] = 0
+
+
+@helper
+def change_status(mc, m, cpu, status, how, pc, work):
+    """Store Status and record the change of mode (a `returns` row, `how` as in RETURN_OPS)."""
+    from_mode = mc.s[cpu, S_CONTEXT] & 3
+    mc.cp0[cpu, STATUS] = status
+    if status & EXL == 0:
+        mc.s[cpu, S_REFILL] = 0
+    to_mode = mode_of(status, mc.s[cpu, S_REFILL])
+    if how == 0 or to_mode != from_mode:
+        emit(mc, m, cpu, RETURNS, work, how, pc, to_mode, 0, 0, 0)
+        set_context(mc, m, cpu)
+        return 1
+    return 0

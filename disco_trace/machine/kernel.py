@@ -1,0 +1,1260 @@
+"""The execute loop: every CPU in turn, every instruction, in one compiled function.
+
+Two loops, one in the other. The *hot loop* runs instructions whose fetch and data hit the page
+filter and the first level; it makes no call, so that its state stays in registers. Anything else
+leaves it with a reason, is done once in the *slow part* below it, and the instruction is either
+started again (now it hits) or finished there. Measured: calls inside the hot loop cost a third of the rate.
+
+Dispatch is a flat chain of comparisons with dense opcode ids, which LLVM turns into a jump table.
+Indices are unsigned, which saves Numba's wrap of negative indices (15 % of the rate).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from disco_trace.jit import helper, inline, kernel
+from disco_trace.machine import cop0
+from disco_trace.machine.decode import decode
+from disco_trace.machine.devices import device_read, device_write
+from disco_trace.machine.emit import emit, emit_page, emit_ref, set_context
+from disco_trace.machine.exceptions import (
+    BP,
+    CPU_UNUSABLE,
+    INT,
+    OV,
+    RI,
+    SYS,
+    TR,
+    leave,
+    take,
+)
+from disco_trace.machine.isa import ID, IS_FLOAT, NOP, PHASE, TABLE, UNDECODED
+from disco_trace.machine.layout import (
+    CAUSE,
+    CONFIG,
+    EXIT_CONTEXTS,
+    EXIT_DEADLOCK,
+    EXIT_FULL,
+    EXIT_INSTRUCTIONS,
+    EXIT_NONE,
+    EXIT_STOP,
+    G_CONSOLE,
+    G_CONTEXTS,
+    G_CPU,
+    G_EVENTS,
+    G_EXIT,
+    G_INSTRUCTIONS,
+    G_PAGE_ROWS,
+    G_PHASE_LOST,
+    G_REFS,
+    G_STOP_CPU,
+    G_TURN,
+    HI,
+    HWRENA,
+    INDEX,
+    LO,
+    PHASE_DEPTH,
+    ROOM,
+    S_CONTEXT,
+    S_DEADLINE,
+    S_EXTRA,
+    S_LL,
+    S_LLADDR,
+    S_NPC,
+    S_PC,
+    S_PENDING,
+    S_PHASE_DEPTH,
+    S_PHASES,
+    S_RETIRED,
+    S_SINCE,
+    S_SLOT,
+    S_WAIT_BASE,
+    S_WAITING,
+    S_WAKER,
+    STATUS,
+    USERLOCAL,
+    X_CPUS,
+    X_DIV,
+    X_FILTER,
+    X_MAX_INSTRUCTIONS,
+    X_MULT,
+    X_RAM,
+    X_STOP,
+    X_TURN,
+)
+from disco_trace.machine.translate import (
+    A_FETCH,
+    A_LOAD,
+    A_STORE,
+    ADEL,
+    ADES,
+    CACHED,
+    MAPPED,
+    MISSED,
+    PHYSICAL,
+    WRITABLE,
+    translate,
+)
+from disco_trace.memory.events import (
+    BY_IPI,
+    BY_TIMER,
+    PHASES,
+    TICKS,
+    WAIT_BEGIN,
+    WAIT_END,
+    WAITS,
+)
+from disco_trace.memory.first_level import choose_way, data_set, instruction_set, promote
+from disco_trace.memory.layout import (
+    P_D_ORDER,
+    P_D_SETS,
+    P_D_SHIFT,
+    P_D_TAGS,
+    P_D_WAYS,
+    P_GRANULE_SHIFT,
+    P_I_ORDER,
+    P_I_SETS,
+    P_I_SHIFT,
+    P_I_TAGS,
+    P_I_WAYS,
+    P_L1_STRIDE,
+)
+from disco_trace.memory.system import (
+    CACHE_OP,
+    FETCH,
+    LOAD,
+    SC_DONE,
+    SC_FAIL,
+    STORE,
+    UNCACHED_FETCH,
+    UNCACHED_LOAD,
+    UNCACHED_STORE,
+    UPGRADE,
+    full,
+)
+
+# Opcode ids, by mnemonic.
+(
+    O_SLL, O_SRL, O_ROTR, O_SRA, O_SLLV, O_SRLV, O_ROTRV, O_SRAV, O_JR, O_JALR, O_MOVZ, O_MOVN,
+    O_SYSCALL, O_BREAK, O_SYNC, O_MFHI, O_MTHI, O_MFLO, O_MTLO, O_MULT, O_MULTU, O_DIV, O_DIVU,
+    O_ADD, O_ADDU, O_SUB, O_SUBU, O_AND, O_OR, O_XOR, O_NOR, O_SLT, O_SLTU, O_TGE, O_TGEU, O_TLT,
+    O_TLTU, O_TEQ, O_TNE, O_BLTZ, O_BGEZ, O_BLTZL, O_BGEZL, O_TGEI, O_TGEIU, O_TLTI, O_TLTIU,
+    O_TEQI, O_TNEI, O_BLTZAL, O_BGEZAL, O_BLTZALL, O_BGEZALL, O_SYNCI, O_J, O_JAL, O_BEQ, O_BNE,
+    O_BLEZ, O_BGTZ, O_ADDI, O_ADDIU, O_SLTI, O_SLTIU, O_ANDI, O_ORI, O_XORI, O_LUI, O_MFC0,
+    O_MTC0, O_RDPGPR, O_DI, O_EI, O_WRPGPR, O_TLBR, O_TLBWI, O_TLBWR, O_TLBP, O_ERET, O_DERET,
+    O_WAIT, O_COP2, O_BEQL, O_BNEL, O_BLEZL, O_BGTZL, O_MADD, O_MADDU, O_MUL, O_MSUB, O_MSUBU,
+    O_CLZ, O_CLO, O_SDBBP, O_EXT, O_INS, O_WSBH, O_SEB, O_SEH, O_RDHWR, O_LB, O_LH, O_LWL, O_LW,
+    O_LBU, O_LHU, O_LWR, O_SB, O_SH, O_SWL, O_SW, O_SWR, O_CACHE, O_LL, O_PREF, O_SC, O_LWC2,
+    O_LDC2, O_SWC2, O_SDC2,
+) = (ID[row.name] for row in TABLE if "F" not in row.flags)  # fmt: skip
+
+U = np.uint64
+M32 = U(0xFFFFFFFF)
+SIGN = U(0x80000000)
+LOW5 = U(31)
+HIGH = U(0xC0000000)
+PAGE_OFFSET = U(0xFFF)
+FRAME = U(0xFFFFF000)
+PAGE_VALID = U(1 << 20)
+# Bits of a filter entry that a load, and a store, must find equal.
+LOAD_BITS = U(0xFFFFFFFF00000002)
+STORE_BITS = U(0xFFFFFFFF00000003)
+U1, U2, U3, U4, U8, U12, U16, U24, U32 = (U(n) for n in (1, 2, 3, 4, 8, 12, 16, 24, 32))
+SH_RS, SH_RT, SH_RD, SH_SA = U(21), U(16), U(11), U(6)
+NEVER = np.iinfo(np.int64).max
+
+# Why the hot loop was left.
+W_LIMIT, W_FETCH, W_LOAD, W_STORE, W_SLOW, W_TRAP, W_OVERFLOW, W_DECODE, W_SC_FAIL, W_SC = range(10)
+
+# A single CPU's turn has nobody to be fair to: longer turns, same result.
+LONE_TURN = 1 << 14
+
+
+@inline
+def rs_of(w):
+    return (w >> SH_RS) & LOW5
+
+
+@inline
+def rt_of(w):
+    return (w >> SH_RT) & LOW5
+
+
+@inline
+def rd_of(w):
+    return (w >> SH_RD) & LOW5
+
+
+@inline
+def signed(value):
+    """Return the low 32 bits as a signed number."""
+    return np.int64(np.int32(value & M32))
+
+
+@inline
+def imm16(w):
+    """Return the sign-extended immediate, as 32 bits in an unsigned word."""
+    return U(np.int64(np.int16(w & U(0xFFFF)))) & M32
+
+
+@inline
+def branch_target(pc, w):
+    """Return a branch's target; `pc` is the address of its delay slot."""
+    return (pc + (imm16(w) << U2)) & M32
+
+
+@inline
+def hit(l1, tags, order, s, ways, key):
+    """Look in the two most recent ways of a set for a tag word; keep the order; 1 on a hit."""
+    o = l1[order + s]
+    first = U(o) & U(15)
+    if l1[tags + s * ways + first] == key:
+        return True
+    second = (U(o) >> U4) & U(15)
+    if l1[tags + s * ways + second] == key:
+        l1[order + s] = (o & ~255) | np.int64((first << U4) | second)
+        return True
+    return False
+
+
+@inline
+def hit_clean_or_dirty(l1, tags, order, s, ways, key):
+    """Like `hit`, for a load: the line may be clean or dirty."""
+    o = l1[order + s]
+    first = U(o) & U(15)
+    if l1[tags + s * ways + first] | 1 == key:
+        return True
+    second = (U(o) >> U4) & U(15)
+    if l1[tags + s * ways + second] | 1 == key:
+        l1[order + s] = (o & ~255) | np.int64((first << U4) | second)
+        return True
+    return False
+
+
+@inline
+def fast_physical(va, f, fm, bits, writable, useg_end, kseg0_size, high_size):
+    """Translate through the page filter or KSEG0; all ones if that is not enough.
+
+    The three sizes say what the present mode may reach: of useg, of KSEG0 (RAM only) and of the
+    mapped segments above 0xc0000000.
+    """
+    if va < useg_end or va - HIGH < high_size:
+        page = va >> U12
+        e = f[page & fm]
+        if (e ^ (((page | PAGE_VALID) << U32) | writable)) & bits == U(0):
+            return (e & FRAME) | (va & PAGE_OFFSET)
+    elif va - SIGN < kseg0_size:
+        return va - SIGN
+    return ~U(0)
+
+
+@inline
+def load_word_address(va, f, fm, useg_end, kseg0_size, high_size, l1, tags, order, shift, sets, ways):
+    """Return the physical address of a load that hits everywhere, or all ones."""
+    pa = fast_physical(va, f, fm, LOAD_BITS, U(0), useg_end, kseg0_size, high_size)
+    if pa != ~U(0):
+        key = (np.int64((pa >> shift) + U1) << 1) | 1
+        if not hit_clean_or_dirty(l1, tags, order, (va >> shift) & sets, ways, key):
+            pa = ~U(0)
+    return pa
+
+
+@inline
+def store_word_address(va, f, fm, useg_end, kseg0_size, high_size, l1, tags, order, shift, sets, ways):
+    """Return the physical address of a store that hits a dirty line, or all ones."""
+    pa = fast_physical(va, f, fm, STORE_BITS, U1, useg_end, kseg0_size, high_size)
+    if pa != ~U(0):
+        key = (np.int64((pa >> shift) + U1) << 1) | 1
+        if not hit(l1, tags, order, (va >> shift) & sets, ways, key):
+            pa = ~U(0)
+    return pa
+
+
+@inline
+def loaded(op, va, word, old):
+    """Return the register value that a load instruction makes of the aligned word it reads."""
+    byte = va & U3
+    value = word >> (byte << U3)
+    if op == O_LB:
+        return U(np.int64(np.int8(value & U(255)))) & M32
+    if op == O_LBU:
+        return value & U(255)
+    if op == O_LH:
+        return U(np.int64(np.int16(value & U(0xFFFF)))) & M32
+    if op == O_LHU:
+        return value & U(0xFFFF)
+    if op == O_LWL:
+        up = U24 - (byte << U3)
+        return ((word << up) | (old & ((U1 << up) - U1))) & M32
+    if op == O_LWR:
+        return value | (old & ~(M32 >> (byte << U3)) & M32)
+    return word
+
+
+@inline
+def stored(op, va, word, value):
+    """Return the aligned word that a store instruction leaves in memory."""
+    at = (va & U3) << U3
+    if op == O_SB:
+        return (word & ~(U(255) << at)) | ((value & U(255)) << at)
+    if op == O_SH:
+        return (word & ~(U(0xFFFF) << at)) | ((value & U(0xFFFF)) << at)
+    if op == O_SWL:
+        down = U24 - at
+        return (word & ~(M32 >> down)) | (value >> down)
+    if op == O_SWR:
+        return (word & ((U1 << at) - U1)) | ((value << at) & M32)
+    return value
+
+
+@inline
+def access_size(op):
+    """Return the alignment that a memory instruction demands, in bytes."""
+    if op == O_LW or op == O_SW or op == O_LL or op == O_SC:
+        return 4
+    if op == O_LH or op == O_LHU or op == O_SH:
+        return 2
+    return 1
+
+
+@inline
+def count_leading(value, ones):
+    """Count leading zeros (or ones) of 32 bits."""
+    x = value & M32
+    if ones:
+        x = ~x & M32
+    n = 0
+    while n < 32 and (x & SIGN) == U(0):
+        x = (x << U1) & M32
+        n += 1
+    return U(n)
+
+
+@inline
+def divide(a, b):
+    """Return (quotient, remainder) of signed 32-bit division; a zero divisor is unpredictable."""
+    if b == 0:
+        return np.int64(-1 if a >= 0 else 1), a
+    q = abs(a) // abs(b)
+    r = abs(a) - q * abs(b)
+    if (a < 0) != (b < 0):
+        q = -q
+    if a < 0:
+        r = -r
+    return q, r
+
+
+@inline
+def run_hot(
+    n, limit, pc, npc, slot, fbase, fdelta, fmask, stop_line,
+    r, s, f, fm, useg_end, kseg0_size, high_size, ram, ops, l1, geometry, costs,
+):  # fmt: skip
+    """Run instructions that hit until `limit` base cycles or until something else is needed.
+
+    Returns (why, cycles, pc, npc, in-slot, instruction's address, was in a slot, fetch line, op,
+    word, address, cycles beyond one an instruction). `why` other than W_LIMIT and W_FETCH stands
+    for the instruction at "instruction's address", already counted and stepped over.
+    """
+    itags, iorder, ishift, isets, iways, dtags, dorder, dshift, dsets, dways = geometry
+    mult_extra, div_extra = costs
+    why = W_LIMIT
+    op = np.int64(0)
+    w = U(0)
+    va = U(0)
+    cur = pc
+    was_slot = slot
+    extra = np.int64(0)
+    while n < limit:
+        if (pc ^ fbase) & fmask != U(0):
+            # Another line. Of the same page, held by the first level?
+            if (pc ^ fbase) & (FRAME | U3) != U(0) or pc & fmask == stop_line:
+                why = W_FETCH
+                break
+            if not hit(
+                l1, itags, iorder, (pc >> ishift) & isets, iways,
+                np.int64((((pc + fdelta) & M32) >> ishift) + U1) << 1,
+            ):  # fmt: skip
+                why = W_FETCH
+                break
+            fbase = pc & fmask
+        at = ((pc + fdelta) & M32) >> U2
+        op = np.int64(ops[at])
+        w = U(ram[at])
+        n += 1
+        was_slot = slot
+        slot = np.int64(0)
+        cur = pc
+        pc = npc
+        npc = (npc + U4) & M32
+
+        if op == O_LW or op == O_LL:
+            va = (U(r[rs_of(w)]) + imm16(w)) & M32
+            pa = load_word_address(
+                va, f, fm, useg_end, kseg0_size, high_size, l1, dtags, dorder, dshift, dsets, dways
+            )
+            if pa & U3 != U(0):
+                why = W_LOAD
+                break
+            r[rt_of(w)] = ram[pa >> U2]
+            r[0] = 0
+            if op == O_LL:
+                s[S_LL] = 1
+                s[S_LLADDR] = np.int64(pa)
+        elif op == O_SW:
+            va = (U(r[rs_of(w)]) + imm16(w)) & M32
+            pa = store_word_address(
+                va, f, fm, useg_end, kseg0_size, high_size, l1, dtags, dorder, dshift, dsets, dways
+            )
+            if pa & U3 != U(0):
+                why = W_STORE
+                break
+            ram[pa >> U2] = r[rt_of(w)]
+            ops[pa >> U2] = 0
+        elif op == O_LBU or op == O_LB or op == O_LHU or op == O_LH or op == O_LWL or op == O_LWR:
+            va = (U(r[rs_of(w)]) + imm16(w)) & M32
+            pa = load_word_address(
+                va, f, fm, useg_end, kseg0_size, high_size, l1, dtags, dorder, dshift, dsets, dways
+            )
+            if pa == ~U(0) or (va & U1 != U(0) and (op == O_LHU or op == O_LH)):
+                why = W_LOAD
+                break
+            rt = rt_of(w)
+            r[rt] = loaded(op, va, U(ram[pa >> U2]), U(r[rt]))
+            r[0] = 0
+        elif op == O_SB or op == O_SH or op == O_SWL or op == O_SWR:
+            va = (U(r[rs_of(w)]) + imm16(w)) & M32
+            pa = store_word_address(
+                va, f, fm, useg_end, kseg0_size, high_size, l1, dtags, dorder, dshift, dsets, dways
+            )
+            if pa == ~U(0) or (va & U1 != U(0) and op == O_SH):
+                why = W_STORE
+                break
+            ram[pa >> U2] = stored(op, va, U(ram[pa >> U2]), U(r[rt_of(w)]))
+            ops[pa >> U2] = 0
+        elif op == O_ADDIU:
+            r[rt_of(w)] = U(r[rs_of(w)]) + imm16(w)
+        elif op == O_ADDU:
+            r[rd_of(w)] = U(r[rs_of(w)]) + U(r[rt_of(w)])
+        elif op == O_SUBU:
+            r[rd_of(w)] = U(r[rs_of(w)]) - U(r[rt_of(w)])
+        elif op == O_BNE:
+            if r[rs_of(w)] != r[rt_of(w)]:
+                npc = branch_target(pc, w)
+            slot = np.int64(1)
+        elif op == O_BEQ:
+            if r[rs_of(w)] == r[rt_of(w)]:
+                npc = branch_target(pc, w)
+            slot = np.int64(1)
+        elif op == NOP:
+            pass
+        elif op == O_SLL:
+            r[rd_of(w)] = U(r[rt_of(w)]) << ((w >> SH_SA) & LOW5)
+        elif op == O_SRL:
+            r[rd_of(w)] = U(r[rt_of(w)]) >> ((w >> SH_SA) & LOW5)
+        elif op == O_SRA:
+            r[rd_of(w)] = U(signed(U(r[rt_of(w)])) >> np.int64((w >> SH_SA) & LOW5))
+        elif op == O_SLLV:
+            r[rd_of(w)] = U(r[rt_of(w)]) << (U(r[rs_of(w)]) & LOW5)
+        elif op == O_SRLV:
+            r[rd_of(w)] = U(r[rt_of(w)]) >> (U(r[rs_of(w)]) & LOW5)
+        elif op == O_SRAV:
+            r[rd_of(w)] = U(signed(U(r[rt_of(w)])) >> np.int64(U(r[rs_of(w)]) & LOW5))
+        elif op == O_ROTR:
+            sa = (w >> SH_SA) & LOW5
+            x = U(r[rt_of(w)])
+            r[rd_of(w)] = (x >> sa) | (x << (U32 - sa))
+        elif op == O_ROTRV:
+            sa = U(r[rs_of(w)]) & LOW5
+            x = U(r[rt_of(w)])
+            r[rd_of(w)] = (x >> sa) | (x << (U32 - sa))
+        elif op == O_AND:
+            r[rd_of(w)] = r[rs_of(w)] & r[rt_of(w)]
+        elif op == O_OR:
+            r[rd_of(w)] = r[rs_of(w)] | r[rt_of(w)]
+        elif op == O_XOR:
+            r[rd_of(w)] = r[rs_of(w)] ^ r[rt_of(w)]
+        elif op == O_NOR:
+            r[rd_of(w)] = ~(U(r[rs_of(w)]) | U(r[rt_of(w)])) & M32
+        elif op == O_ANDI:
+            r[rt_of(w)] = U(r[rs_of(w)]) & (w & U(0xFFFF))
+        elif op == O_ORI:
+            r[rt_of(w)] = U(r[rs_of(w)]) | (w & U(0xFFFF))
+        elif op == O_XORI:
+            r[rt_of(w)] = U(r[rs_of(w)]) ^ (w & U(0xFFFF))
+        elif op == O_LUI:
+            r[rt_of(w)] = (w & U(0xFFFF)) << U16
+        elif op == O_SLT:
+            r[rd_of(w)] = 1 if signed(U(r[rs_of(w)])) < signed(U(r[rt_of(w)])) else 0
+        elif op == O_SLTU:
+            r[rd_of(w)] = 1 if r[rs_of(w)] < r[rt_of(w)] else 0
+        elif op == O_SLTI:
+            r[rt_of(w)] = 1 if signed(U(r[rs_of(w)])) < signed(imm16(w)) else 0
+        elif op == O_SLTIU:
+            r[rt_of(w)] = 1 if U(r[rs_of(w)]) < imm16(w) else 0
+        elif op == O_MOVZ:
+            if r[rt_of(w)] == 0:
+                r[rd_of(w)] = r[rs_of(w)]
+        elif op == O_MOVN:
+            if r[rt_of(w)] != 0:
+                r[rd_of(w)] = r[rs_of(w)]
+        elif op == O_J:
+            npc = (pc & U(0xF0000000)) | ((w & U(0x3FFFFFF)) << U2)
+            slot = np.int64(1)
+        elif op == O_JAL:
+            r[31] = npc
+            npc = (pc & U(0xF0000000)) | ((w & U(0x3FFFFFF)) << U2)
+            slot = np.int64(1)
+        elif op == O_JR:
+            npc = U(r[rs_of(w)])
+            slot = np.int64(1)
+        elif op == O_JALR:
+            target = U(r[rs_of(w)])
+            r[rd_of(w)] = npc
+            r[0] = 0
+            npc = target
+            slot = np.int64(1)
+        elif op == O_BLEZ:
+            if signed(U(r[rs_of(w)])) <= 0:
+                npc = branch_target(pc, w)
+            slot = np.int64(1)
+        elif op == O_BGTZ:
+            if signed(U(r[rs_of(w)])) > 0:
+                npc = branch_target(pc, w)
+            slot = np.int64(1)
+        elif op == O_BLTZ or op == O_BLTZAL:
+            taken = signed(U(r[rs_of(w)])) < 0
+            if op == O_BLTZAL:
+                r[31] = npc
+            if taken:
+                npc = branch_target(pc, w)
+            slot = np.int64(1)
+        elif op == O_BGEZ or op == O_BGEZAL:
+            taken = signed(U(r[rs_of(w)])) >= 0
+            if op == O_BGEZAL:
+                r[31] = npc
+            if taken:
+                npc = branch_target(pc, w)
+            slot = np.int64(1)
+        elif (
+            op == O_BEQL or op == O_BNEL or op == O_BLEZL or op == O_BGTZL
+            or op == O_BLTZL or op == O_BGEZL or op == O_BLTZALL or op == O_BGEZALL
+        ):  # fmt: skip
+            a = signed(U(r[rs_of(w)]))
+            if op == O_BEQL:
+                taken = r[rs_of(w)] == r[rt_of(w)]
+            elif op == O_BNEL:
+                taken = r[rs_of(w)] != r[rt_of(w)]
+            elif op == O_BLEZL:
+                taken = a <= 0
+            elif op == O_BGTZL:
+                taken = a > 0
+            elif op == O_BLTZL or op == O_BLTZALL:
+                taken = a < 0
+            else:
+                taken = a >= 0
+            if op == O_BLTZALL or op == O_BGEZALL:
+                r[31] = npc
+            if taken:
+                npc = branch_target(pc, w)
+                slot = np.int64(1)
+            else:
+                # Not taken: the delay slot is nullified.
+                pc = npc
+                npc = (npc + U4) & M32
+        elif op == O_MULT:
+            product = signed(U(r[rs_of(w)])) * signed(U(r[rt_of(w)]))
+            r[LO] = U(product) & M32
+            r[HI] = U(product >> 32) & M32
+            extra += mult_extra
+            n += mult_extra
+        elif op == O_MULTU:
+            product_u = U(r[rs_of(w)]) * U(r[rt_of(w)])
+            r[LO] = product_u & M32
+            r[HI] = product_u >> U32
+            extra += mult_extra
+            n += mult_extra
+        elif op == O_MUL:
+            r[rd_of(w)] = U(r[rs_of(w)]) * U(r[rt_of(w)])
+            extra += mult_extra
+            n += mult_extra
+        elif op == O_MADD or op == O_MSUB:
+            product = signed(U(r[rs_of(w)])) * signed(U(r[rt_of(w)]))
+            sum_ = (U(r[HI]) << U32) | U(r[LO])
+            sum_ = sum_ + U(product) if op == O_MADD else sum_ - U(product)
+            r[LO] = sum_ & M32
+            r[HI] = sum_ >> U32
+            extra += mult_extra
+            n += mult_extra
+        elif op == O_MADDU or op == O_MSUBU:
+            product_u = U(r[rs_of(w)]) * U(r[rt_of(w)])
+            sum_ = (U(r[HI]) << U32) | U(r[LO])
+            sum_ = sum_ + product_u if op == O_MADDU else sum_ - product_u
+            r[LO] = sum_ & M32
+            r[HI] = sum_ >> U32
+            extra += mult_extra
+            n += mult_extra
+        elif op == O_DIV:
+            quotient, remainder = divide(signed(U(r[rs_of(w)])), signed(U(r[rt_of(w)])))
+            r[LO] = U(quotient) & M32
+            r[HI] = U(remainder) & M32
+            extra += div_extra
+            n += div_extra
+        elif op == O_DIVU:
+            quotient, remainder = divide(np.int64(r[rs_of(w)]), np.int64(r[rt_of(w)]))
+            r[LO] = U(quotient) & M32
+            r[HI] = U(remainder) & M32
+            extra += div_extra
+            n += div_extra
+        elif op == O_MFHI:
+            r[rd_of(w)] = r[HI]
+        elif op == O_MFLO:
+            r[rd_of(w)] = r[LO]
+        elif op == O_MTHI:
+            r[HI] = r[rs_of(w)]
+        elif op == O_MTLO:
+            r[LO] = r[rs_of(w)]
+        elif op == O_ADD or op == O_SUB or op == O_ADDI:
+            a = signed(U(r[rs_of(w)]))
+            b = signed(imm16(w)) if op == O_ADDI else signed(U(r[rt_of(w)]))
+            total = a - b if op == O_SUB else a + b
+            if total != np.int64(np.int32(total)):
+                why = W_OVERFLOW
+                break
+            r[rt_of(w) if op == O_ADDI else rd_of(w)] = U(total) & M32
+            r[0] = 0
+        elif op == O_CLZ:
+            r[rd_of(w)] = count_leading(U(r[rs_of(w)]), False)
+        elif op == O_CLO:
+            r[rd_of(w)] = count_leading(U(r[rs_of(w)]), True)
+        elif op == O_EXT:
+            low = (w >> SH_SA) & LOW5
+            size = rd_of(w) + U1
+            r[rt_of(w)] = (U(r[rs_of(w)]) >> low) & ((U1 << size) - U1)
+        elif op == O_INS:
+            low = (w >> SH_SA) & LOW5
+            high = rd_of(w)
+            if high >= low:
+                field = ((U1 << (high - low + U1)) - U1) << low
+                r[rt_of(w)] = (U(r[rt_of(w)]) & ~field) | ((U(r[rs_of(w)]) << low) & field)
+        elif op == O_WSBH:
+            x = U(r[rt_of(w)])
+            r[rd_of(w)] = ((x & U(0x00FF00FF)) << U8) | ((x >> U8) & U(0x00FF00FF))
+        elif op == O_SEB:
+            r[rd_of(w)] = U(np.int64(np.int8(U(r[rt_of(w)]) & U(255)))) & M32
+        elif op == O_SEH:
+            r[rd_of(w)] = U(np.int64(np.int16(U(r[rt_of(w)]) & U(0xFFFF)))) & M32
+        elif (
+            op == O_TEQ or op == O_TNE or op == O_TGE or op == O_TLT or op == O_TGEU
+            or op == O_TLTU or op == O_TEQI or op == O_TNEI or op == O_TGEI or op == O_TLTI
+            or op == O_TGEIU or op == O_TLTIU
+        ):  # fmt: skip
+            x = U(r[rs_of(w)])
+            register = op == O_TEQ or op == O_TNE or op == O_TGE or op == O_TLT
+            register = register or op == O_TGEU or op == O_TLTU
+            y = U(r[rt_of(w)]) if register else imm16(w)
+            if op == O_TEQ or op == O_TEQI:
+                taken = x == y
+            elif op == O_TNE or op == O_TNEI:
+                taken = x != y
+            elif op == O_TGE or op == O_TGEI:
+                taken = signed(x) >= signed(y)
+            elif op == O_TLT or op == O_TLTI:
+                taken = signed(x) < signed(y)
+            elif op == O_TGEU or op == O_TGEIU:
+                taken = x >= y
+            else:
+                taken = x < y
+            if taken:
+                why = W_TRAP
+                break
+        elif op == O_SC:
+            va = (U(r[rs_of(w)]) + imm16(w)) & M32
+            if va & U3 != U(0):
+                why = W_STORE
+                break
+            if s[S_LL] == 0:
+                why = W_SC_FAIL
+                break
+            pa = store_word_address(
+                va, f, fm, useg_end, kseg0_size, high_size, l1, dtags, dorder, dshift, dsets, dways
+            )
+            if pa == ~U(0):
+                why = W_STORE
+                break
+            if s[S_LLADDR] != np.int64(pa):
+                why = W_SC_FAIL
+                break
+            ram[pa >> U2] = r[rt_of(w)]
+            ops[pa >> U2] = 0
+            s[S_LL] = 0
+            r[rt_of(w)] = 1
+            r[0] = 0
+            why = W_SC
+            break
+        elif op == O_SYNC or op == O_PREF:
+            pass
+        elif op == UNDECODED:
+            why = W_DECODE
+            break
+        else:
+            why = W_SLOW
+            break
+    return why, n, pc, npc, slot, cur, was_slot, fbase, op, w, va, extra
+
+
+@inline
+def clear_reservations(mc, m, cpu, physical):
+    """A write takes the reservations that other CPUs hold on its granule."""
+    shift = m.p[P_GRANULE_SHIFT]
+    for other in range(mc.p[X_CPUS]):
+        if other != cpu and mc.s[other, S_LL] != 0:
+            if mc.s[other, S_LLADDR] >> shift == physical >> shift:
+                mc.s[other, S_LL] = 0
+
+
+@inline
+def first_level_access(mc, m, cpu, access, vaddr, physical, pc, work):
+    """Make the first level hold a line (dirty, for a store); return 1 if a row was written."""
+    p = m.p
+    l1 = m.l1
+    base = cpu * p[P_L1_STRIDE]
+    if access == A_FETCH:
+        s = instruction_set(m, vaddr)
+        ways, shift = p[P_I_WAYS], p[P_I_SHIFT]
+        tags, order = base + p[P_I_TAGS] + s * ways, base + p[P_I_ORDER] + s
+    else:
+        s = data_set(m, vaddr)
+        ways, shift = p[P_D_WAYS], p[P_D_SHIFT]
+        tags, order = base + p[P_D_TAGS] + s * ways, base + p[P_D_ORDER] + s
+    key = (physical >> shift) + 1
+    kind = FETCH if access == A_FETCH else (LOAD if access == A_LOAD else STORE)
+    way = -1
+    for candidate in range(ways):
+        if l1[tags + candidate] >> 1 == key:
+            way = candidate
+    if way >= 0:
+        if access != A_STORE or l1[tags + way] & 1:
+            if l1[order] & 15 != way:
+                promote(l1, order, way)
+            return 0
+        kind = UPGRADE
+    else:
+        way = choose_way(l1, tags, order, ways)
+    if access == A_STORE:
+        clear_reservations(mc, m, cpu, physical)
+    emit_ref(mc, m, cpu, kind, way, vaddr, physical >> 12, pc, work)
+    return 1
+
+
+@inline
+def filter_page(mc, cpu, access, vaddr, result):
+    """Enter a mapped page in the page filter; a page that was not there is a row of `pages`."""
+    page = vaddr >> 12
+    at = page & (mc.p[X_FILTER] - 1)
+    entry = ((page | (1 << 20)) << 32) | (result & PHYSICAL & ~0xFFF & 0xFFFFFFFF)
+    if result & CACHED == 0:
+        entry |= 2
+    if result & WRITABLE:
+        entry |= 1
+    if np.int64(mc.filter[cpu, at]) >> 32 != (page | (1 << 20)):
+        emit_page(mc, cpu, access, vaddr)
+    mc.filter[cpu, at] = U(entry)
+
+
+@helper
+def phase_mark(mc, m, cpu, number, work):
+    """Open phase n > 0 on this CPU, or close −n if it is open; return 1 if a row was written."""
+    s = mc.s[cpu]
+    depth = s[S_PHASE_DEPTH]
+    if number > 0:
+        if depth >= PHASE_DEPTH:
+            mc.g[G_PHASE_LOST] += 1
+            return 0
+        retired = s[S_RETIRED] + s[S_SINCE] + work - s[S_EXTRA]
+        emit(mc, m, cpu, PHASES, work, 0, number, retired, depth + 1, 0, 0)
+        s[S_PHASES + depth] = number
+        s[S_PHASE_DEPTH] = depth + 1
+    else:
+        found = -1
+        for level in range(depth):
+            if s[S_PHASES + level] == -number:
+                found = level
+        if found < 0:
+            mc.g[G_PHASE_LOST] += 1
+            return 0
+        retired = s[S_RETIRED] + s[S_SINCE] + work - s[S_EXTRA]
+        emit(mc, m, cpu, PHASES, work, 1, -number, retired, depth - 1, 0, 0)
+        for level in range(found, depth - 1):
+            s[S_PHASES + level] = s[S_PHASES + level + 1]
+        s[S_PHASE_DEPTH] = depth - 1
+    set_context(mc, m, cpu)
+    return 1
+
+
+@helper
+def wake(mc, m, cpu, turn_end):
+    """End a CPU's WAIT if an unmasked interrupt is pending before `turn_end`; return 1 if so."""
+    s = mc.s[cpu]
+    k = mc.cp0[cpu]
+    cause = BY_IPI
+    deadline = s[S_DEADLINE]
+    own = cop0.turn_clock(mc, m, cpu)
+    end = own
+    if k[CAUSE] & k[STATUS] & 0xFF00 == 0:
+        # Nothing pending: the timer may end the wait by itself.
+        if k[STATUS] & (1 << 15) == 0 or deadline >= turn_end:
+            return 0
+        cause = BY_TIMER
+        end = max(own, deadline)
+        fire_timer(mc, m, cpu)
+    elif k[CAUSE] & k[STATUS] & 0xFF00 & ~(1 << 10) == 0:
+        # Posted by another CPU, whose turn clock may be ahead of or behind ours.
+        end = max(own, s[S_WAIT_BASE])
+    else:
+        cause = 0
+    s[S_WAITING] = 0
+    emit(mc, m, cpu, WAITS, 0, WAIT_END, cause, s[S_WAKER], 0, end - own, deadline)
+    return 1
+
+
+@inline
+def fire_timer(mc, m, cpu):
+    """Raise the timer interrupt; Count meets Compare again after 2^32 counts."""
+    mc.cp0[cpu, CAUSE] |= cop0.TIMER_BITS
+    mc.s[cpu, S_DEADLINE] += 1 << 33
+
+
+@inline
+def crowded(mc, m):
+    """Tell whether a buffer lacks the room that one trip through the slow part may need."""
+    return (
+        mc.g[G_REFS] + ROOM > mc.refs.shape[0]
+        or mc.g[G_PAGE_ROWS] + ROOM > mc.pages.shape[0]
+        or mc.g[G_EVENTS] + ROOM > mc.events.shape[0]
+        or mc.g[G_CONSOLE] + ROOM > mc.console.shape[0]
+        or full(m)
+    )
+
+
+@helper
+def next_cpu(mc, m):
+    """Choose the CPU whose turn it is, moving the turn forward when all have had theirs.
+
+    Returns −1 if no CPU can ever run again. CPUs are visited in their order, repeatedly, until
+    each has reached the end of the turn; one that gave its turn up is visited again after others.
+    """
+    cpus = mc.p[X_CPUS]
+    turn = mc.p[X_TURN] if cpus > 1 else LONE_TURN
+    while True:
+        end = mc.g[G_TURN]
+        slowest = NEVER
+        for step in range(cpus):
+            cpu = (mc.g[G_CPU] + step) % cpus
+            if mc.s[cpu, S_WAITING] != 0 and wake(mc, m, cpu, end) == 0:
+                if mc.cp0[cpu, STATUS] & (1 << 15):
+                    slowest = min(slowest, mc.s[cpu, S_DEADLINE])
+                continue
+            clock = cop0.turn_clock(mc, m, cpu) + mc.s[cpu, S_PENDING]
+            if clock < end:
+                mc.g[G_CPU] = cpu
+                return cpu
+            slowest = min(slowest, clock)
+        if slowest == NEVER:
+            return -1
+        # Turns that nobody would run in are skipped, not counted through.
+        mc.g[G_TURN] = max(end, (slowest // turn) * turn) + turn
+
+
+@helper
+def tick(mc, m):
+    """Close every CPU's interval of work with a row of `ticks`."""
+    for cpu in range(mc.p[X_CPUS]):
+        s = mc.s[cpu]
+        if s[S_PENDING] != 0 or s[S_SINCE] != 0:
+            work = s[S_PENDING]
+            s[S_PENDING] = 0
+            emit(mc, m, cpu, TICKS, work, 0, 0, 0, 0, 0, 0)
+
+
+@kernel
+def close_interval(mc, m):
+    """Close all intervals of work, before a segment ends or the machine stops."""
+    tick(mc, m)
+
+
+@kernel
+def start(mc, m):
+    """Announce every CPU's first context."""
+    for cpu in range(mc.p[X_CPUS]):
+        set_context(mc, m, cpu)
+
+
+@kernel
+def run(mc, m, budget):
+    """Run the machine for about `budget` base cycles of all CPUs together; return an EXIT_ code.
+
+    All state is in the arrays on return, so a call continues where the last one ended.
+    """
+    p = mc.p
+    g = mc.g
+    ram = mc.ram
+    ops = mc.ops
+    l1 = m.l1
+    fm = U(p[X_FILTER] - 1)
+    ishift, isets, iways = U(m.p[P_I_SHIFT]), U(m.p[P_I_SETS] - 1), U(m.p[P_I_WAYS])
+    dshift, dsets, dways = U(m.p[P_D_SHIFT]), U(m.p[P_D_SETS] - 1), U(m.p[P_D_WAYS])
+    fmask = (~((U1 << ishift) - U1) & M32) | U3
+    stop = p[X_STOP]
+    stop_line = U(stop) & fmask & ~U3 if stop >= 0 else ~U(0)
+    costs = (np.int64(max(p[X_MULT] - 1, 0)), np.int64(max(p[X_DIV] - 1, 0)))
+    turn = p[X_TURN] if p[X_CPUS] > 1 else LONE_TURN
+    spent = 0
+
+    while True:
+        if g[G_EXIT] != 0:
+            return g[G_EXIT]
+        if spent >= budget:
+            return EXIT_NONE
+        if crowded(mc, m):
+            return EXIT_FULL
+        if g[G_CONTEXTS] + ROOM > mc.contexts.shape[0]:
+            return EXIT_CONTEXTS
+        cpu = next_cpu(mc, m)
+        if cpu < 0:
+            return EXIT_DEADLOCK
+        r = mc.gpr[cpu]
+        s = mc.s[cpu]
+        k = mc.cp0[cpu]
+        f = mc.filter[cpu]
+        first = cpu * m.p[P_L1_STRIDE]
+        geometry = (
+            U(first + m.p[P_I_TAGS]), U(first + m.p[P_I_ORDER]), ishift, isets, iways,
+            U(first + m.p[P_D_TAGS]), U(first + m.p[P_D_ORDER]), dshift, dsets, dways,
+        )  # fmt: skip
+        n = s[S_PENDING]
+        fbase = U1
+        fdelta = U(0)
+        yielded = False
+        single = False
+        turn_start = cop0.turn_clock(mc, m, cpu) + n
+        retired_before = s[S_RETIRED] + s[S_SINCE] + n - s[S_EXTRA]
+
+        while True:
+            # Everything that can have changed is looked at again here.
+            if crowded(mc, m) or g[G_EXIT] != 0 or yielded:
+                break
+            if g[G_CONTEXTS] + ROOM > mc.contexts.shape[0]:
+                break
+            now = cop0.turn_clock(mc, m, cpu)
+            end = min(g[G_TURN], turn_start + turn)
+            if now + n >= s[S_DEADLINE]:
+                fire_timer(mc, m, cpu)
+            pending = k[CAUSE] & k[STATUS] & 0xFF00
+            if pending and k[STATUS] & 7 == 1:
+                take(mc, m, cpu, INT, 0, s[S_PC], s[S_SLOT], 0, 0, n)
+                n = np.int64(0)
+                fbase = U1
+                continue
+            if now + n >= end:
+                break
+            limit = min(end, s[S_DEADLINE]) - now
+            left = p[X_MAX_INSTRUCTIONS] - g[G_INSTRUCTIONS]
+            retired = s[S_RETIRED] + s[S_SINCE] + n - s[S_EXTRA] - retired_before
+            if retired >= left:
+                g[G_EXIT] = EXIT_INSTRUCTIONS
+                break
+            limit = min(limit, n + left - retired)
+            if single:
+                limit = min(limit, n + 1)
+            mode = s[S_CONTEXT] & 3
+            useg_end = U(0) if k[STATUS] & 4 else SIGN
+            high_size = U(0)
+            if mode != 2:
+                high_size = U(0x20000000) if mode == 1 else U(0x40000000)
+            kseg0_size = U(0)
+            if (mode == 0 or mode == 3) and k[CONFIG] & 7 != 2:
+                kseg0_size = U(p[X_RAM])
+
+            pc = U(s[S_PC])
+            why, n, pc, npc, slot, cur, was_slot, fbase, op, w, va, extra = run_hot(
+                n, limit, pc, U(s[S_NPC]), s[S_SLOT], fbase, fdelta, fmask, stop_line,
+                r, s, f, fm, useg_end, kseg0_size, high_size, ram, ops, l1, geometry, costs,
+            )  # fmt: skip
+            s[S_EXTRA] += extra
+            s[S_PC] = np.int64(pc)
+            s[S_NPC] = np.int64(npc)
+            s[S_SLOT] = slot
+            if single:
+                single = False
+                fbase = U1
+            if why == W_LIMIT:
+                continue
+
+            if why == W_FETCH:
+                vaddr = np.int64(pc)
+                if vaddr == stop:
+                    g[G_EXIT] = EXIT_STOP
+                    g[G_STOP_CPU] = cpu
+                    break
+                if vaddr & 3:
+                    result = np.int64(-ADEL)
+                else:
+                    result = translate(
+                        p, k, mc.tlb[cpu], mc.hint[cpu], mode, vaddr, A_FETCH
+                    )
+                if result < 0:
+                    code = -result
+                    take(
+                        mc, m, cpu, code & 255, (code & MISSED) >> 8, vaddr, s[S_SLOT], vaddr, 0, n
+                    )
+                    n = np.int64(0)
+                    fbase = U1
+                    continue
+                physical = result & PHYSICAL
+                if result & MAPPED:
+                    filter_page(mc, cpu, A_FETCH, vaddr, result)
+                if result & CACHED:
+                    if first_level_access(mc, m, cpu, A_FETCH, vaddr, physical, vaddr, n):
+                        n = np.int64(0)
+                else:
+                    emit_ref(
+                        mc, m, cpu, UNCACHED_FETCH, 0, vaddr, physical >> 12, vaddr, n
+                    )
+                    n = np.int64(0)
+                    single = True
+                fbase = pc & fmask
+                fdelta = U(physical - vaddr) & M32
+                if fbase == stop_line:
+                    single = True
+                continue
+
+            here = np.int64(cur)
+            if why == W_DECODE:
+                at = ((cur + fdelta) & M32) >> U2
+                ops[at] = decode(np.int64(ram[at]))
+                n -= 1
+                s[S_PC] = here
+                s[S_NPC] = np.int64(pc)
+                s[S_SLOT] = was_slot
+                continue
+
+            if why == W_LOAD or why == W_STORE:
+                vaddr = np.int64(va)
+                access = A_LOAD if why == W_LOAD else A_STORE
+                if vaddr & (access_size(op) - 1):
+                    result = np.int64(-ADEL) if access == A_LOAD else np.int64(-ADES)
+                else:
+                    result = translate(p, k, mc.tlb[cpu], mc.hint[cpu], mode, vaddr, access)
+                if result < 0:
+                    code = -result
+                    s[S_EXTRA] += 1
+                    take(mc, m, cpu, code & 255, (code & MISSED) >> 8, here, was_slot, vaddr, 0, n)
+                    n = np.int64(0)
+                    fbase = U1
+                    continue
+                physical = result & PHYSICAL
+                if result & MAPPED:
+                    filter_page(mc, cpu, access, vaddr, result)
+                n -= 1
+                if result & CACHED:
+                    # Now it will hit: start the instruction again.
+                    if first_level_access(mc, m, cpu, access, vaddr, physical, here, n):
+                        n = np.int64(0)
+                    s[S_PC] = here
+                    s[S_NPC] = np.int64(pc)
+                    s[S_SLOT] = was_slot
+                    continue
+                kind = UNCACHED_LOAD if access == A_LOAD else UNCACHED_STORE
+                emit_ref(mc, m, cpu, kind, 0, vaddr, physical >> 12, here, n)
+                n = np.int64(1)
+                if physical < p[X_RAM]:
+                    if access == A_STORE:
+                        clear_reservations(mc, m, cpu, physical)
+                    finish_access(mc, cpu, op, w, va, physical)
+                elif access == A_LOAD:
+                    rt = rt_of(w)
+                    word = U(device_read(mc, cpu, physical)) & M32
+                    r[rt] = loaded(op, va, word, U(r[rt]))
+                    r[0] = 0
+                else:
+                    value = np.int64(r[rt_of(w)])
+                    done = device_write(mc, m, cpu, physical, value, n)
+                    if done & 2:
+                        n = np.int64(0)
+                    yielded = done & 1 != 0
+                    if op == O_SC:
+                        r[rt_of(w)] = 1
+                        r[0] = 0
+                        s[S_LL] = 0
+                continue
+
+            if why == W_SC_FAIL or why == W_SC:
+                kind = SC_DONE
+                if why == W_SC_FAIL:
+                    kind = SC_FAIL
+                    r[rt_of(w)] = 0
+                    r[0] = 0
+                    s[S_LL] = 0
+                    yielded = True
+                emit_ref(mc, m, cpu, kind, 0, np.int64(va), s[S_LLADDR] >> 12, here, n)
+                n = np.int64(0)
+                continue
+
+            if why == W_TRAP or why == W_OVERFLOW:
+                s[S_EXTRA] += 1
+                take(mc, m, cpu, TR if why == W_TRAP else OV, 0, here, was_slot, 0, 0, n)
+                n = np.int64(0)
+                fbase = U1
+                continue
+
+            # The rare instructions.
+            major = w >> U(26)
+            code = -1
+            unit = 0
+            privileged = mode == 0 or mode == 3 or k[STATUS] & (1 << 28) != 0
+            if op == PHASE:
+                number = np.int64(np.int16(w & U(0xFFFF)))
+                if phase_mark(mc, m, cpu, number, n):
+                    n = np.int64(0)
+            elif op == O_SYSCALL:
+                code = SYS
+            elif op == O_BREAK:
+                code = BP
+            elif op == O_RDHWR:
+                if rdhwr(mc, m, cpu, w, privileged, n) == 0:
+                    code = RI
+            elif IS_FLOAT[op]:
+                code = CPU_UNUSABLE
+                unit = 1
+            elif op == O_COP2 or op == O_LWC2 or op == O_LDC2 or op == O_SWC2 or op == O_SDC2:
+                code = CPU_UNUSABLE
+                unit = 2
+            elif (major == U(16) or op == O_CACHE) and not privileged:
+                code = CPU_UNUSABLE
+            elif op == O_MFC0:
+                value = cop0.read(mc, m, cpu, np.int64(rd_of(w) * U8 + (w & U(7))), n)
+                r[rt_of(w)] = U(value) & M32
+                r[0] = 0
+            elif op == O_MTC0:
+                value = np.int64(r[rt_of(w)])
+                if cop0.write(mc, m, cpu, np.int64(rd_of(w) * U8 + (w & U(7))), value, n):
+                    n = np.int64(0)
+                fbase = U1
+            elif op == O_DI or op == O_EI:
+                r[rt_of(w)] = k[STATUS]
+                r[0] = 0
+                if op == O_DI:
+                    k[STATUS] = k[STATUS] & 0xFFFFFFFE
+                else:
+                    k[STATUS] = k[STATUS] | 1
+            elif op == O_TLBWI or op == O_TLBWR:
+                if op == O_TLBWI:
+                    entry, how = np.int64(k[INDEX] & 63), cop0.WRITE_INDEXED
+                else:
+                    entry, how = np.int64(cop0.random_entry(mc, m, cpu, n)), cop0.WRITE_RANDOM
+                cop0.tlb_write(mc, m, cpu, entry, how, n)
+                n = np.int64(0)
+                fbase = U1
+            elif op == O_TLBP:
+                cop0.tlb_probe(mc, m, cpu, n)
+                n = np.int64(0)
+            elif op == O_TLBR:
+                cop0.tlb_read(mc, m, cpu, n)
+                n = np.int64(0)
+                fbase = U1
+            elif op == O_ERET:
+                leave(mc, m, cpu, n)
+                n = np.int64(0)
+                fbase = U1
+            elif op == O_WAIT:
+                emit(mc, m, cpu, WAITS, n, WAIT_BEGIN, 0, 0, 0, 0, s[S_DEADLINE])
+                n = np.int64(0)
+                s[S_WAITING] = 1
+                yielded = True
+            elif op == O_CACHE or op == O_SYNCI:
+                va = (U(r[rs_of(w)]) + imm16(w)) & M32
+                operation = np.int64(rt_of(w)) if op == O_CACHE else 0x10
+                vaddr = np.int64(va)
+                result = np.int64(0)
+                if operation >> 2 >= 4:
+                    result = translate(p, k, mc.tlb[cpu], mc.hint[cpu], mode, vaddr, A_LOAD)
+                if result < 0:
+                    code = -result
+                    s[S_EXTRA] += 1
+                    take(mc, m, cpu, code & 255, (code & MISSED) >> 8, here, was_slot, vaddr, 0, n)
+                    n = np.int64(0)
+                    fbase = U1
+                    continue
+                page = (result & PHYSICAL) >> 12
+                emit_ref(mc, m, cpu, CACHE_OP, operation, vaddr, page, here, n)
+                n = np.int64(0)
+                fbase = U1
+            elif op == O_RDPGPR or op == O_WRPGPR:
+                # One register set only: a copy within it.
+                r[rd_of(w)] = r[rt_of(w)]
+                r[0] = 0
+            else:
+                code = RI
+                if major == U(16) and not privileged:
+                    code = CPU_UNUSABLE
+            if code >= 0:
+                s[S_EXTRA] += 1
+                take(mc, m, cpu, code, 0, here, was_slot, 0, unit, n)
+                n = np.int64(0)
+                fbase = U1
+
+        s[S_PENDING] = n
+        now = cop0.turn_clock(mc, m, cpu) + n
+        spent += now - turn_start
+        g[G_INSTRUCTIONS] += s[S_RETIRED] + s[S_SINCE] + n - s[S_EXTRA] - retired_before
+        g[G_CPU] = (cpu + 1) % p[X_CPUS]
+
+
+@inline
+def finish_access(mc, cpu, op, w, va, physical):
+    """Move the data of a load or store whose address is translated and in RAM."""
+    r = mc.gpr[cpu]
+    at = physical >> 2
+    rt = rt_of(w)
+    if op == O_SC:
+        s = mc.s[cpu]
+        good = s[S_LL] != 0 and s[S_LLADDR] == physical
+        if good:
+            mc.ram[at] = r[rt]
+            mc.ops[at] = 0
+        r[rt] = 1 if good else 0
+        s[S_LL] = 0
+    elif op == O_SB or op == O_SH or op == O_SW or op == O_SWL or op == O_SWR:
+        mc.ram[at] = stored(op, va, U(mc.ram[at]), U(r[rt]))
+        mc.ops[at] = 0
+    else:
+        r[rt] = loaded(op, va, U(mc.ram[at]), U(r[rt]))
+        if op == O_LL:
+            mc.s[cpu, S_LL] = 1
+            mc.s[cpu, S_LLADDR] = physical
+    r[0] = 0
+
+
+@helper
+def rdhwr(mc, m, cpu, w, privileged, work):
+    """Carry out RDHWR; return 0 if the register may not be read (Reserved Instruction)."""
+    k = mc.cp0[cpu]
+    number = np.int64(rd_of(w))
+    if not privileged and (k[HWRENA] >> number) & 1 == 0:
+        return 0
+    if number == 0:
+        value = cpu
+    elif number == 1:
+        value = 1 << m.p[P_D_SHIFT]
+    elif number == 2:
+        value = cop0.read(mc, m, cpu, cop0.COUNT, work)
+    elif number == 3:
+        value = 2
+    elif number == 29:
+        value = np.int64(k[USERLOCAL])
+    else:
+        return 0
+    mc.gpr[cpu, rt_of(w)] = U(value) & M32
+    mc.gpr[cpu, 0] = 0
+    return 1
