@@ -85,9 +85,12 @@ class Output:
         if not self.json:
             from rich.console import Console
 
-            # A pipe has no width: tables there must not be cut at 80 columns.
-            width = None if sys.stdout.isatty() else 200
-            Console(width=width, highlight=False, soft_wrap=False).print(renderable)
+            # A pipe has no width: tables there must not be cut at 80 columns. Rendered first and
+            # printed by us, since rich ends the program with code 1 where a pipe is closed.
+            console = Console(width=None if sys.stdout.isatty() else 200, highlight=False)
+            with console.capture() as rendered:
+                console.print(renderable)
+            print(rendered.get(), end="")
 
     def warn(self, text: str) -> None:
         """Keep a warning for the JSON object and print it on standard error."""
