@@ -262,3 +262,94 @@ def test_doctor_lists_what_it_found(capsys: Capture) -> None:
     assert {"Python", "numba", "pyarrow", "disk space", "kernels"} <= set(names)
     missing = [finding for finding in value["findings"] if finding["ok"] is False]
     assert code == (3 if missing else 0)
+
+
+@pytest.fixture
+def demo_asked(asked: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Let the demo's machinery answer too: warm kernels, a report, one figure a policy."""
+    from disco_trace import api
+    from disco_trace import compile as kernels
+
+    asked["replays"] = []
+    cycles = {"guest": 1000, "first-touch": 1100, "migrate": 800}
+
+    def replay(trace: Path, spec: Any, **options: Any) -> ReplayResult:
+        near = spec.memory.remote_ns == spec.memory.local_ns
+        count = 500 if near else cycles.get(spec.placement.policy, 1000)
+        asked["replays"].append(spec)
+        return ReplayResult(
+            path=trace / "runs" / f"{spec.placement.policy}-00000000",
+            totals=COUNTERS,
+            per_cpu=[{"cycles": count - 1}, {"cycles": count}],
+            seconds=1.0,
+            compile_seconds=0.0,
+            recorded_references=10**7,
+            references_per_second=1e7,
+            original_references=10**8,
+            reused=False,
+        )
+
+    sys.modules["disco_trace.replay.engine"].replay = replay  # type: ignore[attr-defined]
+    guest = SimpleNamespace(name="database", machine="flash8", args=[], demo_args=["rows=5"])
+    sys.modules["disco_trace.guest.resolve"].find_guest = lambda name: guest  # type: ignore[attr-defined]
+    monkeypatch.setattr(kernels, "is_warm", lambda: True)
+
+    class FakeTrace:
+        def __init__(self, path: Path) -> None:
+            self.path = path
+
+        def report(self) -> Path:
+            return self.path.with_suffix(".html")
+
+    monkeypatch.setattr(api, "Trace", FakeTrace)
+    return asked
+
+
+def test_demo_captures_replays_and_says_what_it_found(demo_asked: Any, capsys: Capture) -> None:
+    assert main(["demo"]) == 0
+    text = capsys.readouterr().out
+    assert demo_asked["request"].args == ["rows=5"]
+    assert demo_asked["request"].spec.machine.nodes == 8
+    assert len(demo_asked["replays"]) == 7
+    # 250 local of 1000 misses; migrate takes 800 of 1000 cycles; the bound takes 500.
+    assert "25 % of the second-level misses were served by the CPU's own node" in text
+    assert "The best policy, migrate, takes 20 % off the time" in text
+    assert "would take 50 % off" in text
+    assert "Worse than doing nothing: first-touch." in text
+    assert "1.25 x" in text
+    assert "traces/demo-database-8cpu.html" in text
+
+
+def test_demo_uses_again_what_is_there(demo_asked: Any, capsys: Capture) -> None:
+    from disco_trace.config import resolve, to_dict
+
+    trace = trace_with(to_dict(resolve(machine="flash8")))
+    manifest = json.loads((trace / "manifest.json").read_text())
+    manifest["guest"] = {"name": "database", "sha256": "0", "args": ["rows=5"]}
+    for complete in (False, True):
+        manifest["complete"] = complete
+        (trace / "manifest.json").write_text(json.dumps(manifest))
+        (trace / "runs" / "captured").mkdir(parents=True, exist_ok=True)
+        demo_asked.pop("request", None)
+        assert main(["demo", "-o", str(trace), "--json"]) == 0
+        value = json.loads(capsys.readouterr().out)
+        assert value["captured"] == ("reused" if complete else "made")
+        assert ("request" in demo_asked) is not complete
+    assert main(["demo", "-o", str(trace), "--json", "--force"]) == 0
+    assert json.loads(capsys.readouterr().out)["captured"] == "made"
+
+
+def test_demo_leaves_foreign_traces_alone(demo_asked: Any, capsys: Capture) -> None:
+    trace = trace_with({})
+    assert main(["demo", "-o", str(trace)]) == 2
+    assert "not the demo's trace" in capsys.readouterr().err
+    Path("notes").mkdir()
+    assert main(["demo", "-o", "notes"]) == 2
+    assert "notes" in capsys.readouterr().err
+    assert "request" not in demo_asked
+
+
+def test_a_failing_demo_guest_is_told(demo_asked: Any, capsys: Capture) -> None:
+    demo_asked["status"] = 3
+    assert main(["demo"]) == 4
+    assert "status 3" in capsys.readouterr().err
