@@ -1,0 +1,22 @@
+/* System call numbers: in $v0, arguments in $a0 to $a3, results in $v0 and $v1. */
+#ifndef SYSTEM_CALLS_H
+#define SYSTEM_CALLS_H
+
+#define CALL_EXIT 1        /* (status): ends the run */
+#define CALL_WRITE 2       /* (text, bytes): console */
+#define CALL_MAP 3         /* (bytes): address of reserved demand-zero pages, or 0 */
+#define CALL_UNMAP 4       /* (address, bytes): 1, or 0 for a bad range */
+#define CALL_START 5       /* (entry, function, argument): 1, or 0 if threads run already */
+#define CALL_JOIN 6        /* (): returns when the started threads have finished */
+#define CALL_THREAD_EXIT 7 /* (): ends a started thread */
+#define CALL_SLEEP 8       /* (address, expected): sleeps while the word has that value */
+#define CALL_WAKE 9        /* (address): wakes all sleepers, returns how many */
+#define CALL_CLOCK 10      /* (): Count as 64 bits, low word in $v0 */
+#define CALL_INFO 11       /* (which): one of the below */
+
+#define INFO_CPUS 0
+#define INFO_NODES 1
+#define INFO_NODE 2 /* of the calling CPU */
+#define INFO_TICKS 3 /* timer interrupts taken by the calling CPU */
+
+#endif

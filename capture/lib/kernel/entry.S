@@ -1,0 +1,305 @@
+/* Vectors, boot, trap entry and return, and the idle wait.
+   Everything is .set noreorder: a delay slot is marked "(delay)" and indented by one. */
+#include "board.h"
+#include "mips.h"
+
+        .set    noreorder
+        .set    noat
+
+/* ---- vectors, at physical 0 ------------------------------------------------------------- */
+        .section .vectors, "ax", @progbits
+        .globl  tlb_refill
+        .type   tlb_refill, @function
+/* Load the pair of page-table entries of the address that missed. Both levels always exist:
+   unused slots of the root point to a table of zeros, whose entries are invalid and bring the
+   reference back through the general vector. Only k0 and k1 may change. */
+tlb_refill:
+        mfc0    $k0, CP0_BADVADDR
+        lui     $k1, %hi(page_root)
+        srl     $k0, $k0, 22            /* 4 MiB that the address lies in */
+        sll     $k0, $k0, 2
+        addu    $k1, $k1, $k0
+        lw      $k1, %lo(page_root)($k1)
+        mfc0    $k0, CP0_CONTEXT        /* page pair, from bit 4 up */
+        srl     $k0, $k0, 1             /* 8 bytes a pair */
+        andi    $k0, $k0, 0xff8         /* within one table */
+        addu    $k1, $k1, $k0
+        lw      $k0, 0($k1)
+        lw      $k1, 4($k1)
+        mtc0    $k0, CP0_ENTRYLO0
+        mtc0    $k1, CP0_ENTRYLO1
+        ehb                             /* TLBWR must see the new EntryLo */
+        tlbwr
+        eret
+        .size   tlb_refill, . - tlb_refill
+
+        .org    0x180
+        .globl  general_vector
+        .type   general_vector, @function
+general_vector:
+        lui     $k0, %hi(trap_entry)    /* absolute: the vectors may run at another alias */
+        addiu   $k0, $k0, %lo(trap_entry)
+        jr      $k0
+         nop                            /* (delay) */
+        .size   general_vector, . - general_vector
+
+/* ---- boot ------------------------------------------------------------------------------- */
+        .section .text.boot, "ax", @progbits
+        .globl  _start
+        .type   _start, @function
+/* Every CPU starts here: a0 = argc, a1 = argv, a3 = bytes of RAM. Linked in the supervisor
+   segment this runs at its KSEG0 alias until the jump below, so nothing before the jump may use
+   the link address of code or data. */
+_start:
+        mtc0    $zero, CP0_CAUSE
+        mtc0    $zero, CP0_WIRED
+        mtc0    $zero, CP0_PAGEMASK
+        mfc0    $t0, CP0_CONFIG
+        ori     $t0, $t0, 7
+        xori    $t0, $t0, 4             /* Config.K0 = 3: KSEG0 is cached */
+        mtc0    $t0, CP0_CONFIG
+        mfc0    $t9, CP0_EBASE
+        andi    $t9, $t9, 0x3ff         /* own CPU number */
+        lui     $t0, KERNEL_BASE >> 16
+        or      $t0, $t0, $t9
+        mtc0    $t0, CP0_EBASE          /* vectors at physical 0 (bits 31..30 are fixed to 2 by
+                                           hardware; a monitor may honour the whole address) */
+        sll     $t0, $t9, 23
+        mtc0    $t0, CP0_CONTEXT        /* CPU number for trap_entry and this_cpu() */
+        ehb
+        sltiu   $t0, $t9, MAX_CPUS
+        bnez    $t0, 1f
+         nop                            /* (delay) */
+0:      wait                            /* more CPUs than we know: stay out of the way */
+        b       0b
+         nop                            /* (delay) */
+
+1:      mfc0    $t0, CP0_CONFIG1        /* put distinct unmatchable addresses into the TLB */
+        srl     $t0, $t0, 25
+        andi    $t0, $t0, 0x3f          /* index of the last entry */
+        lui     $t1, 0x8000
+        mtc0    $zero, CP0_ENTRYLO0
+        mtc0    $zero, CP0_ENTRYLO1
+2:      mtc0    $t0, CP0_INDEX
+        sll     $t2, $t0, 13
+        addu    $t2, $t1, $t2
+        mtc0    $t2, CP0_ENTRYHI
+        ehb
+        tlbwi
+        bnez    $t0, 2b
+         addiu  $t0, $t0, -1            /* (delay) */
+
+#if KERNEL_BASE == 0xc0000000
+        /* Wired entry 0: image, pool and stacks; entry 1: devices, uncached. All other memory is
+           reached through page tables. */
+        lui     $t0, KERNEL_BASE >> 16
+        mtc0    $t0, CP0_ENTRYHI
+        li      $t0, PAGEMASK_1M
+        mtc0    $t0, CP0_PAGEMASK
+        li      $t0, PTE_CACHED | PTE_DIRTY | PTE_VALID | PTE_GLOBAL
+        mtc0    $t0, CP0_ENTRYLO0
+        li      $t1, 0x100000 >> PAGE_SHIFT << PTE_FRAME_SHIFT
+        or      $t0, $t0, $t1
+        mtc0    $t0, CP0_ENTRYLO1
+        mtc0    $zero, CP0_INDEX
+        ehb
+        tlbwi
+        lui     $t0, (KERNEL_BASE + DEVICES) >> 16
+        mtc0    $t0, CP0_ENTRYHI
+        li      $t0, PAGEMASK_64K
+        mtc0    $t0, CP0_PAGEMASK
+        li      $t0, DEVICES >> PAGE_SHIFT << PTE_FRAME_SHIFT | PTE_UNCACHED | PTE_DIRTY | PTE_VALID | PTE_GLOBAL
+        mtc0    $t0, CP0_ENTRYLO0
+        addiu   $t0, $t0, 0x10000 >> PAGE_SHIFT << PTE_FRAME_SHIFT
+        mtc0    $t0, CP0_ENTRYLO1
+        li      $t0, 1
+        mtc0    $t0, CP0_INDEX
+        ehb
+        tlbwi
+        li      $t0, 2
+        mtc0    $t0, CP0_WIRED
+        mtc0    $zero, CP0_PAGEMASK
+        ehb
+#endif
+        li      $t0, ASID
+        mtc0    $t0, CP0_ENTRYHI
+        li      $t0, HWRENA_CPU_AND_COUNT
+        mtc0    $t0, CP0_HWRENA
+        mtc0    $zero, CP0_STATUS       /* kernel mode, no BEV, interrupts off */
+        ehb
+
+        lui     $sp, KERNEL_STACKS_TOP >> 16
+        sll     $t0, $t9, KERNEL_STACK_SHIFT
+        subu    $sp, $sp, $t0
+        addiu   $sp, $sp, -24           /* the callee's argument space and a fifth word */
+        sw      $zero, 16($sp)
+        move    $a2, $a3                /* kernel_main(argc, argv, ram_bytes, cpu) */
+        move    $a3, $t9
+        move    $fp, $zero
+        lui     $t0, %hi(kernel_main)
+        addiu   $t0, $t0, %lo(kernel_main)
+        jalr    $t0
+         move   $gp, $zero              /* (delay) */
+3:      b       3b                      /* kernel_main does not return */
+         nop                            /* (delay) */
+        .size   _start, . - _start
+
+/* ---- traps ------------------------------------------------------------------------------ */
+        .text
+        .globl  trap_entry
+        .type   trap_entry, @function
+/* From user mode: start on this CPU's empty kernel stack. From kernel mode (a page fault on a
+   user address, an interrupt while idle): continue on the current one. */
+trap_entry:
+        mfc0    $k0, CP0_STATUS
+        andi    $k0, $k0, STATUS_USER
+        beqz    $k0, 1f
+         move   $k1, $sp                /* (delay) */
+        mfc0    $k0, CP0_CONTEXT
+        srl     $k0, $k0, 23
+        sll     $k0, $k0, KERNEL_STACK_SHIFT
+        lui     $sp, KERNEL_STACKS_TOP >> 16
+        subu    $sp, $sp, $k0
+1:      addiu   $sp, $sp, -FRAME_BYTES
+        sw      $zero, FRAME_REGISTER(0)($sp)
+        sw      $1, FRAME_REGISTER(1)($sp)
+        sw      $2, FRAME_REGISTER(2)($sp)
+        sw      $3, FRAME_REGISTER(3)($sp)
+        sw      $4, FRAME_REGISTER(4)($sp)
+        sw      $5, FRAME_REGISTER(5)($sp)
+        sw      $6, FRAME_REGISTER(6)($sp)
+        sw      $7, FRAME_REGISTER(7)($sp)
+        sw      $8, FRAME_REGISTER(8)($sp)
+        sw      $9, FRAME_REGISTER(9)($sp)
+        sw      $10, FRAME_REGISTER(10)($sp)
+        sw      $11, FRAME_REGISTER(11)($sp)
+        sw      $12, FRAME_REGISTER(12)($sp)
+        sw      $13, FRAME_REGISTER(13)($sp)
+        sw      $14, FRAME_REGISTER(14)($sp)
+        sw      $15, FRAME_REGISTER(15)($sp)
+        sw      $16, FRAME_REGISTER(16)($sp)
+        sw      $17, FRAME_REGISTER(17)($sp)
+        sw      $18, FRAME_REGISTER(18)($sp)
+        sw      $19, FRAME_REGISTER(19)($sp)
+        sw      $20, FRAME_REGISTER(20)($sp)
+        sw      $21, FRAME_REGISTER(21)($sp)
+        sw      $22, FRAME_REGISTER(22)($sp)
+        sw      $23, FRAME_REGISTER(23)($sp)
+        sw      $24, FRAME_REGISTER(24)($sp)
+        sw      $25, FRAME_REGISTER(25)($sp)
+        sw      $28, FRAME_REGISTER(28)($sp)
+        sw      $k1, FRAME_REGISTER(29)($sp)
+        sw      $30, FRAME_REGISTER(30)($sp)
+        sw      $31, FRAME_REGISTER(31)($sp)
+        mfhi    $t0
+        mflo    $t1
+        sw      $t0, FRAME_HI($sp)
+        sw      $t1, FRAME_LO($sp)
+        mfc0    $t0, CP0_STATUS
+        mfc0    $t1, CP0_CAUSE
+        mfc0    $t2, CP0_EPC
+        mfc0    $t3, CP0_BADVADDR
+        sw      $t0, FRAME_STATUS($sp)
+        sw      $t1, FRAME_CAUSE($sp)
+        sw      $t2, FRAME_EPC($sp)
+        sw      $t3, FRAME_BADVADDR($sp)
+        ori     $t0, $t0, STATUS_LEVEL
+        xori    $t0, $t0, STATUS_LEVEL  /* kernel mode, interrupts off, and EXL clear: from here
+                                           on a TLB miss uses the refill vector again */
+        mtc0    $t0, CP0_STATUS
+        ehb
+        move    $gp, $zero
+        jal     trap
+         move   $a0, $sp                /* (delay) */
+
+        lw      $t0, FRAME_STATUS($sp)  /* EXL was set when it was saved: from here to ERET no
+                                           exception may occur, and none can */
+        mtc0    $t0, CP0_STATUS
+        ehb
+        lw      $t1, FRAME_EPC($sp)
+        lw      $t2, FRAME_HI($sp)
+        lw      $t3, FRAME_LO($sp)
+        mtc0    $t1, CP0_EPC
+        mthi    $t2
+        mtlo    $t3
+        lw      $1, FRAME_REGISTER(1)($sp)
+        lw      $2, FRAME_REGISTER(2)($sp)
+        lw      $3, FRAME_REGISTER(3)($sp)
+        lw      $4, FRAME_REGISTER(4)($sp)
+        lw      $5, FRAME_REGISTER(5)($sp)
+        lw      $6, FRAME_REGISTER(6)($sp)
+        lw      $7, FRAME_REGISTER(7)($sp)
+        lw      $8, FRAME_REGISTER(8)($sp)
+        lw      $9, FRAME_REGISTER(9)($sp)
+        lw      $10, FRAME_REGISTER(10)($sp)
+        lw      $11, FRAME_REGISTER(11)($sp)
+        lw      $12, FRAME_REGISTER(12)($sp)
+        lw      $13, FRAME_REGISTER(13)($sp)
+        lw      $14, FRAME_REGISTER(14)($sp)
+        lw      $15, FRAME_REGISTER(15)($sp)
+        lw      $16, FRAME_REGISTER(16)($sp)
+        lw      $17, FRAME_REGISTER(17)($sp)
+        lw      $18, FRAME_REGISTER(18)($sp)
+        lw      $19, FRAME_REGISTER(19)($sp)
+        lw      $20, FRAME_REGISTER(20)($sp)
+        lw      $21, FRAME_REGISTER(21)($sp)
+        lw      $22, FRAME_REGISTER(22)($sp)
+        lw      $23, FRAME_REGISTER(23)($sp)
+        lw      $24, FRAME_REGISTER(24)($sp)
+        lw      $25, FRAME_REGISTER(25)($sp)
+        lw      $28, FRAME_REGISTER(28)($sp)
+        lw      $30, FRAME_REGISTER(30)($sp)
+        lw      $31, FRAME_REGISTER(31)($sp)
+        lw      $29, FRAME_REGISTER(29)($sp)
+        ehb                             /* ERET must see EPC */
+        eret
+        .size   trap_entry, . - trap_entry
+
+/* enter_user(pc, sp, a0, a1, a2): leave the kernel stack behind and run a user function. */
+        .globl  enter_user
+        .type   enter_user, @function
+enter_user:
+        mfc0    $t0, CP0_STATUS
+        ori     $t0, $t0, STATUS_LEVEL
+        xori    $t0, $t0, STATUS_LEVEL ^ (STATUS_USER | STATUS_EXL | STATUS_IE)
+        mtc0    $t0, CP0_STATUS         /* EXL holds user mode and interrupts back until ERET */
+        ehb
+        mtc0    $a0, CP0_EPC
+        lw      $t1, 16($sp)            /* fifth argument */
+        addiu   $sp, $a1, -16           /* argument space for the user function */
+        move    $a0, $a2
+        move    $a1, $a3
+        move    $a2, $t1
+        move    $a3, $zero
+        move    $ra, $zero
+        move    $fp, $zero
+        move    $gp, $zero
+        ehb                             /* ERET must see EPC */
+        eret
+        .size   enter_user, . - enter_user
+
+/* idle_until_changed(address, seen): WAIT until *address differs from seen. An interrupt between
+   the load and WAIT would be lost; trap() therefore restarts whatever it interrupts between
+   idle_begin and idle_end at idle_begin. */
+        .globl  idle_until_changed
+        .type   idle_until_changed, @function
+idle_until_changed:
+        mfc0    $t0, CP0_STATUS
+        ori     $t1, $t0, STATUS_IE
+        mtc0    $t1, CP0_STATUS
+        ehb
+        .globl  idle_begin
+idle_begin:
+        lw      $v0, 0($a0)
+        bne     $v0, $a1, 1f
+         nop                            /* (delay) */
+        wait
+        .globl  idle_end
+idle_end:
+        b       idle_begin
+         nop                            /* (delay) */
+1:      mtc0    $t0, CP0_STATUS         /* interrupts off again */
+        ehb
+        jr      $ra
+         nop                            /* (delay) */
+        .size   idle_until_changed, . - idle_until_changed

@@ -1,0 +1,1 @@
+"""Know guests: their sources and descriptions, their images, how to build and to load them."""
