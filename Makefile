@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: help install demo test test-slow bench lint format guests clean
+.PHONY: help install demo test test-slow bench lint format docs guests clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -32,6 +32,10 @@ lint: $(VENV)/.linters ## check style and types
 format: $(VENV)/.linters ## put the source in order
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: $(VENV)/.installed ## write the documents that are made from the source
+	$(BIN)/python -m disco_trace.cli.reference > docs/cli.md
+	$(BIN)/python -m disco_trace.trace.schema_doc traces/SCHEMA.md
 
 guests: $(VENV)/.installed ## build every guest anew (needs gcc-mipsel-linux-gnu, or the extra `guests`)
 	for folder in capture/guests/*/; do $(BIN)/disco-trace guests build $$folder || exit 1; done

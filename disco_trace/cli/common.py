@@ -110,9 +110,11 @@ class Output:
         """Name the command to type next, without the program's name."""
         self._next = command_line(*words)
 
-    def progress(self, what: str, total: int | None = None, unit: str = "") -> Progress:
+    def progress(
+        self, what: str, total: int | None = None, unit: str = "", *, hidden: bool = False
+    ) -> Progress:
         """Return a context manager that shows progress on standard error; see `Progress`."""
-        return Progress(what, total=total, unit=unit, hidden=self.quiet)
+        return Progress(what, total=total, unit=unit, hidden=hidden or self.quiet)
 
     def close(self, error: DiscoError | None = None) -> None:
         """Print the closing line or the JSON object."""
@@ -160,6 +162,21 @@ def verb(name: str, *, json: bool = False, quiet: bool = False) -> Iterator[Outp
         stop_printing()  # the reader (`| head`) has enough: what was asked for is done
     if out.exit_code != EXIT_DONE:
         raise typer.Exit(out.exit_code)
+
+
+def compile_kernels(out: Output) -> float:
+    """Compile the kernels where this version has not yet; return the seconds that it took.
+
+    To be called before any kernel is imported: it also says where Numba's cache lies.
+    """
+    from disco_trace import compile as kernels
+
+    kernels.prepare()
+    if kernels.is_warm():
+        return 0.0
+    out.say("compiling the simulator, once for this version")
+    with out.progress("compiling") as progress:
+        return kernels.warm(progress.fraction)
 
 
 def stop_printing() -> None:

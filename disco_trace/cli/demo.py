@@ -73,13 +73,7 @@ def demo(
         disco-trace demo -o traces/mine --force
     """
     with common.verb("demo", json=json, quiet=quiet) as out:
-        from disco_trace import compile as kernels
-
-        kernels.prepare()
-        if not kernels.is_warm():
-            out.say("compiling the simulator, once for this installation")
-            with out.progress("compiling") as progress:
-                kernels.warm(progress.fraction)
+        out.set(compile_seconds=common.compile_kernels(out))
         trace, captured, spec = _captured(out, output, force)
         out.set(path=trace)
         results = _replays(out, trace, spec, force)

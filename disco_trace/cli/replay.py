@@ -54,16 +54,17 @@ def replay(
         disco-trace replay traces/radix-8cpu --policy migrate --set placement.trigger_misses=64
     """
     with common.verb("replay", json=json, quiet=quiet) as out:
-        from disco_trace import compile as kernels
         from disco_trace.config import from_dict, resolve
 
         common.check_exists(trace, what="a trace folder")
-        kernels.prepare()
-        from disco_trace.replay.engine import replay as run_replay
+        # The manifest first: a wrong path must not wait for kernels.
         from disco_trace.trace.manifest import read_manifest
 
         captured = from_dict(read_manifest(trace).config, file=trace / "manifest.json")
         wanted = resolve(base=captured, file=spec, policy=policy, costs=costs, sets=sets or ())
+        compile_seconds = common.compile_kernels(out)
+        from disco_trace.replay.engine import replay as run_replay
+
         with out.progress("replay", unit="references") as progress:
             result = run_replay(
                 trace,
@@ -75,11 +76,11 @@ def replay(
                 record_misses=record_misses,
                 progress=progress,
             )
-        report(out, result)
+        report(out, result, compile_seconds)
         out.next("report", trace)
 
 
-def report(out: common.Output, result: ReplayResult) -> None:
+def report(out: common.Output, result: ReplayResult, compile_seconds: float = 0.0) -> None:
     """Say how a replay went, to people and in JSON."""
     from disco_trace.cli.summary import totals_lines
 
@@ -90,7 +91,7 @@ def report(out: common.Output, result: ReplayResult) -> None:
         totals=result.totals,
         per_cpu=result.per_cpu,
         seconds=result.seconds,
-        compile_seconds=result.compile_seconds,
+        compile_seconds=compile_seconds + result.compile_seconds,
         recorded_references=result.recorded_references,
         references_per_second=result.references_per_second,
         original_references=result.original_references,

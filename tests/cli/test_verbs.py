@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from disco_trace import compile as kernels
 from disco_trace.cli.main import main
 from disco_trace.requests import CaptureRequest, CaptureResult, ExitReason, ReplayResult
 
@@ -35,6 +36,7 @@ def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, Any]:
     state: dict[str, Any] = {"reason": ExitReason.POWER_OFF, "status": 0, "console": b"hello\n"}
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["disco-trace"])
+    monkeypatch.setattr(kernels, "is_warm", lambda: True)
 
     def capture(request: CaptureRequest) -> CaptureResult:
         state["request"] = request
@@ -268,7 +270,6 @@ def test_doctor_lists_what_it_found(capsys: Capture) -> None:
 def demo_asked(asked: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Let the demo's machinery answer too: warm kernels, a report, one figure a policy."""
     from disco_trace import api
-    from disco_trace import compile as kernels
 
     asked["replays"] = []
     cycles = {"guest": 1000, "first-touch": 1100, "migrate": 800}
@@ -292,7 +293,6 @@ def demo_asked(asked: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     sys.modules["disco_trace.replay.engine"].replay = replay  # type: ignore[attr-defined]
     guest = SimpleNamespace(name="database", machine="flash8", args=[], demo_args=["rows=5"])
     sys.modules["disco_trace.guest.resolve"].find_guest = lambda name: guest  # type: ignore[attr-defined]
-    monkeypatch.setattr(kernels, "is_warm", lambda: True)
 
     class FakeTrace:
         def __init__(self, path: Path) -> None:
