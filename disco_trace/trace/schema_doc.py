@@ -30,7 +30,7 @@ A trace is a directory:
 
 | file | holds |
 |---|---|
-| `manifest.json` | format version, guest, resolved configuration, seeds, how the capture ended, totals, id |
+| `manifest.json` | format version, guest, configuration, seeds, totals, id, how it ended |
 | `provenance.json` | command line, versions, host, times: no id depends on it |
 | `segments.jsonl` | one line for each committed segment |
 | `<kind>/part-NNNNN.parquet` | the rows of one kind in segment NNNNN, if it has any |
