@@ -38,7 +38,7 @@ docs: $(VENV)/.installed ## write the documents that are made from the source
 	$(BIN)/python -m disco_trace.trace.schema_doc traces/SCHEMA.md
 
 guests: $(VENV)/.installed ## build every guest anew (needs gcc-mipsel-linux-gnu, or the extra `guests`)
-	for folder in capture/guests/*/; do $(BIN)/disco-trace guests build $$folder || exit 1; done
+	for folder in capture/guests/*/; do $(BIN)/disco-trace guests build $$folder -o capture/images --force || exit 1; done
 
 clean: ## remove the virtual environment and what tests and builds leave behind
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -33,6 +33,11 @@ QUESTIONS: Final = (
     Question("guest", ("placement.policy=guest",)),
     Question("round-robin", ("placement.policy=round-robin",)),
     Question("first-touch", ("placement.policy=first-touch",)),
+    # CPU 0 loads the tables, so they all stay on its node unless pages are dealt again (phase 3 of
+    # the guest, "query") to whoever uses them first.
+    Question(
+        "first-touch at query", ("placement.policy=first-touch", "placement.retouch_phase=3")
+    ),
     Question("migrate", ("placement.policy=migrate",)),
     Question("replicate", ("placement.policy=replicate",)),
     Question("migrate-replicate", ("placement.policy=migrate-replicate",)),

@@ -310,12 +310,12 @@ def test_demo_captures_replays_and_says_what_it_found(demo_asked: Any, capsys: C
     text = capsys.readouterr().out
     assert demo_asked["request"].args == ["rows=5"]
     assert demo_asked["request"].spec.machine.nodes == 8
-    assert len(demo_asked["replays"]) == 7
+    assert len(demo_asked["replays"]) == 8
     # 250 local of 1000 misses; migrate takes 800 of 1000 cycles; the bound takes 500.
     assert "25 % of the second-level misses were served by the CPU's own node" in text
     assert "The best policy, migrate, takes 20 % off the time" in text
     assert "would take 50 % off" in text
-    assert "Worse than doing nothing: first-touch." in text
+    assert "Worse than doing nothing: first-touch, first-touch at query." in text
     assert "1.25 x" in text
     assert "traces/demo-database-8cpu.html" in text
 
