@@ -64,7 +64,7 @@ def read_segments(directory: Path) -> list[Segment]:
     for number, line in enumerate(data.split(b"\n")[:-1]):
         try:
             segment = msgspec.json.decode(line, type=Segment)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise DiscoError(
                 f"damaged line {number + 1}",
                 file=path,
@@ -86,7 +86,7 @@ def _follows(path: Path, previous: Segment | None, segment: Segment) -> None:
         ("rows with a sequence number", segment.last_seq - segment.first_seq + 1, control),
         ("unknown kinds", [], sorted(set(segment.parts) - _NAMES)),
         ("parts without rows", 0, sum(p.rows <= 0 for p in segment.parts.values())),
-        ("sequence numbers below 0", False, segment.first_seq < 0),
+        ("sequence numbers out of range", False, not 0 <= segment.first_seq < 1 << 62),
     ]
     for what, expected, found in wrong:
         if expected != found:

@@ -226,3 +226,15 @@ def test_each_machine_has_its_own_memory(tmp_path):
         refs["guest_page"][at] = 100
 
     assert refused(write(tmp_path / "b", beyond, ram_pages=[256, 100])).expected == "below 100"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"first_seq": 2**63, "last_seq": 2**63 + 10}, {"first_seq": -1}, {"parts": {}},
+     {"parts": {"nothing": {"rows": 1, "bytes": 1, "sha256": ""}}}, {"segment": 5}],
+)  # fmt: skip
+def test_an_impossible_segment_line(trace, change):
+    lines = (trace / "segments.jsonl").read_text().splitlines()
+    lines[0] = json.dumps(json.loads(lines[0]) | change)
+    (trace / "segments.jsonl").write_text("\n".join(lines) + "\n")
+    assert "line 1" in refused(trace).message
