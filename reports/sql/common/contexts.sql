@@ -29,3 +29,16 @@ CROSS JOIN modes
 LEFT JOIN last_names USING (trace, vm, asid)
 LEFT JOIN _source_phase_names USING (trace, phase)
 ORDER BY context;
+
+-- The same, as one row of lists, for the views with many millions of rows: a look-up by position
+-- costs half as much as a join (0.5 against 1.0 s for 50 M rows), and nothing where it is unused.
+CREATE TABLE _context_lists AS
+SELECT
+    list(vm ORDER BY context) AS vm,
+    list(vcpu ORDER BY context) AS vcpu,
+    list(process ORDER BY context) AS process,
+    list(mode ORDER BY context) AS mode,
+    list(phase ORDER BY context) AS phase
+FROM _contexts;
+
+CREATE MACRO _of(list, context) AS list_extract(list, context::BIGINT + 1);

@@ -3,6 +3,11 @@
 CREATE VIEW _miss_places AS SELECT DISTINCT context, pc FROM _source_misses;
 CREATE VIEW _miss_symbols_now AS FROM _symbols_of('_miss_places');
 CREATE TABLE _miss_symbols AS FROM _miss_symbols_now LIMIT 0;
+-- Grouped, so that DuckDB knows one name for each place, and drops the join where none is asked for.
+CREATE VIEW _miss_symbols_by_place AS
+SELECT context, pc, any_value(image) AS image, any_value(symbol) AS symbol
+FROM _miss_symbols
+GROUP BY context, pc;
 
 CREATE VIEW misses AS
 SELECT
@@ -11,11 +16,11 @@ SELECT
     r.seq,
     r.cycle,
     r.cpu,
-    c.vm,
-    c.vcpu,
-    c.process,
-    c.mode,
-    c.phase,
+    _of(c.vm, r.context) AS vm,
+    _of(c.vcpu, r.context) AS vcpu,
+    _of(c.process, r.context) AS process,
+    _of(c.mode, r.context) AS mode,
+    _of(c.phase, r.context) AS phase,
     r.node,
     r.home,
     _enum_source(r.source) AS source,
@@ -27,9 +32,9 @@ SELECT
     s.symbol,
     r.stall_cycles
 FROM _source_misses AS r
-LEFT JOIN _contexts AS c USING (context)
-LEFT JOIN _miss_symbols AS s USING (context, pc)
-WHERE _in_phase(c.phase);
+CROSS JOIN _context_lists AS c
+LEFT JOIN _miss_symbols_by_place AS s USING (context, pc)
+WHERE _in_phase(_of(c.phase, r.context));
 
 -- The misses of one run that crossed the interconnect: served by another node, or dirty there.
 -- (A bare `run` is the macro's argument, `m.run` the column.)

@@ -3,6 +3,11 @@
 CREATE VIEW _ref_places AS SELECT DISTINCT context, pc FROM _source_refs;
 CREATE VIEW _ref_symbols_now AS FROM _symbols_of('_ref_places');
 CREATE TABLE _ref_symbols AS FROM _ref_symbols_now LIMIT 0;
+-- Grouped, so that DuckDB knows one name for each place, and drops the join where none is asked for.
+CREATE VIEW _ref_symbols_by_place AS
+SELECT context, pc, any_value(image) AS image, any_value(symbol) AS symbol
+FROM _ref_symbols
+GROUP BY context, pc;
 
 CREATE VIEW refs AS
 SELECT
@@ -10,11 +15,11 @@ SELECT
     r.seq,
     r.cycle,
     r.cpu,
-    c.vm,
-    c.vcpu,
-    c.process,
-    c.mode,
-    c.phase,
+    _of(c.vm, r.context) AS vm,
+    _of(c.vcpu, r.context) AS vcpu,
+    _of(c.process, r.context) AS process,
+    _of(c.mode, r.context) AS mode,
+    _of(c.phase, r.context) AS phase,
     _enum_ref_kind(r.kind) AS kind,
     r.vaddr,
     r.guest_page,
@@ -22,9 +27,9 @@ SELECT
     s.symbol,
     r.work AS work_cycles
 FROM _source_refs AS r
-LEFT JOIN _contexts AS c USING (context)
-LEFT JOIN _ref_symbols AS s USING (context, pc)
-WHERE _in_phase(c.phase);
+CROSS JOIN _context_lists AS c
+LEFT JOIN _ref_symbols_by_place AS s USING (context, pc)
+WHERE _in_phase(_of(c.phase, r.context));
 
 COMMENT ON VIEW refs IS 'One reference that left the first-level caches, or the outcome of a store-conditional.';
 COMMENT ON COLUMN refs.trace IS 'name of the trace''s folder';
