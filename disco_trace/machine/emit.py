@@ -26,14 +26,14 @@ from disco_trace.machine.layout import (
 )
 from disco_trace.memory.events import CONTEXTS, control
 from disco_trace.memory.layout import C_CLOCK, CPU_WORDS
-from disco_trace.memory.system import enter, reference
+from disco_trace.memory.system import cached, enter, uncommon
 
 KERNEL, SUPERVISOR, USER, REFILL = range(4)
 
 
 @inline
-def emit_ref(mc, m, cpu, kind, way, vaddr, page, pc, work):
-    """Record a reference made after `work` base cycles and carry it out."""
+def write_ref(mc, m, cpu, kind, way, vaddr, page, pc, work):
+    """Write a row of `refs` and close the work before it; return its sequence number."""
     g = mc.g
     context = mc.s[cpu, S_CONTEXT]
     seq = g[G_SEQ]
@@ -53,7 +53,30 @@ def emit_ref(mc, m, cpu, kind, way, vaddr, page, pc, work):
         row["way"] = way
     mc.s[cpu, S_SINCE] += work
     enter(m, cpu, context, work)
-    reference(m, cpu, kind, way, vaddr, page, seq, pc)
+    return seq
+
+
+@inline
+def emit_ref(mc, m, cpu, kind, way, vaddr, page, pc, work):
+    """Record a first-level miss or first write made after `work` base cycles; carry it out."""
+    seq = write_ref(mc, m, cpu, kind, way, vaddr, page, pc, work)
+    cached(m, cpu, kind, way, vaddr, page, seq, pc)
+
+
+@inline
+def emit_uncommon(mc, m, cpu, kind, way, vaddr, page, pc, work):
+    """Record any other kind of reference and carry it out."""
+    write_uncommon(
+        mc, m, np.int64(cpu), np.int64(kind), np.int64(way), np.int64(vaddr), np.int64(page),
+        np.int64(pc), np.int64(work),
+    )  # fmt: skip
+
+
+@helper
+def write_uncommon(mc, m, cpu, kind, way, vaddr, page, pc, work):
+    """Write the row of an uncommon reference and carry it out."""
+    seq = write_ref(mc, m, cpu, kind, way, vaddr, page, pc, work)
+    uncommon(m, cpu, kind, way, vaddr, page, seq)
 
 
 @inline

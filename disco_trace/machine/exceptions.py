@@ -5,7 +5,9 @@ Source: MIPS32 Architecture for Programmers, volume III, chapter 5.
 
 from __future__ import annotations
 
-from disco_trace.jit import helper
+import numpy as np
+
+from disco_trace.jit import helper, inline
 from disco_trace.machine.emit import emit, mode_of, set_context
 from disco_trace.machine.layout import (
     BADVADDR,
@@ -30,12 +32,21 @@ INT, SYS, BP, RI, CPU_UNUSABLE, OV, TR = 0, 8, 9, 10, 11, 12, 13
 EXL, ERL, BEV, CAUSE_IV = 2, 4, 1 << 22, 1 << 23
 
 
-@helper
+@inline
 def take(mc, m, cpu, code, missed, pc, slot, vaddr, unit, work):
     """Take an exception at `pc` (in a delay slot if `slot`); leave the CPU at its vector.
 
     `missed`: no TLB entry matched. `unit`: coprocessor of a Coprocessor Unusable exception.
     """
+    enter_vector(
+        mc, m, np.int64(cpu), np.int64(code), np.int64(missed), np.int64(pc), np.int64(slot),
+        np.int64(vaddr), np.int64(unit), np.int64(work),
+    )  # fmt: skip
+
+
+@helper
+def enter_vector(mc, m, cpu, code, missed, pc, slot, vaddr, unit, work):
+    """Do what `take` says, in one signature."""
     k = mc.cp0[cpu]
     s = mc.s[cpu]
     detail = 0

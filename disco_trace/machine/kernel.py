@@ -17,7 +17,7 @@ from disco_trace.jit import helper, inline, kernel
 from disco_trace.machine import cop0
 from disco_trace.machine.decode import decode
 from disco_trace.machine.devices import device_read, device_write
-from disco_trace.machine.emit import emit, emit_page, emit_ref, set_context
+from disco_trace.machine.emit import emit, emit_page, emit_ref, emit_uncommon, set_context
 from disco_trace.machine.exceptions import (
     BP,
     CPU_UNUSABLE,
@@ -991,43 +991,10 @@ def run(mc, m, budget):
             if why == W_LIMIT:
                 continue
 
-            if why == W_FETCH:
-                vaddr = np.int64(pc)
-                if vaddr == stop:
-                    g[G_EXIT] = EXIT_STOP
-                    g[G_STOP_CPU] = cpu
-                    break
-                if vaddr & 3:
-                    result = np.int64(-ADEL)
-                else:
-                    result = translate(
-                        p, k, mc.tlb[cpu], mc.hint[cpu], mode, vaddr, A_FETCH
-                    )
-                if result < 0:
-                    code = -result
-                    take(
-                        mc, m, cpu, code & 255, (code & MISSED) >> 8, vaddr, s[S_SLOT], vaddr, 0, n
-                    )
-                    n = np.int64(0)
-                    fbase = U1
-                    continue
-                physical = result & PHYSICAL
-                if result & MAPPED:
-                    filter_page(mc, cpu, A_FETCH, vaddr, result)
-                if result & CACHED:
-                    if first_level_access(mc, m, cpu, A_FETCH, vaddr, physical, vaddr, n):
-                        n = np.int64(0)
-                else:
-                    emit_ref(
-                        mc, m, cpu, UNCACHED_FETCH, 0, vaddr, physical >> 12, vaddr, n
-                    )
-                    n = np.int64(0)
-                    single = True
-                fbase = pc & fmask
-                fdelta = U(physical - vaddr) & M32
-                if fbase == stop_line:
-                    single = True
-                continue
+            if why == W_FETCH and np.int64(pc) == stop:
+                g[G_EXIT] = EXIT_STOP
+                g[G_STOP_CPU] = cpu
+                break
 
             here = np.int64(cur)
             if why == W_DECODE:
@@ -1039,16 +1006,26 @@ def run(mc, m, budget):
                 s[S_SLOT] = was_slot
                 continue
 
-            if why == W_LOAD or why == W_STORE:
-                vaddr = np.int64(va)
-                access = A_LOAD if why == W_LOAD else A_STORE
-                if vaddr & (access_size(op) - 1):
-                    result = np.int64(-ADEL) if access == A_LOAD else np.int64(-ADES)
+            if why == W_FETCH or why == W_LOAD or why == W_STORE:
+                access = np.int64(A_FETCH)
+                vaddr = np.int64(pc)
+                here = vaddr
+                unaligned = vaddr & 3
+                if why == W_FETCH:
+                    was_slot = s[S_SLOT]
+                else:
+                    access = np.int64(A_LOAD if why == W_LOAD else A_STORE)
+                    vaddr = np.int64(va)
+                    here = np.int64(cur)
+                    unaligned = vaddr & (access_size(op) - 1)
+                if unaligned:
+                    result = np.int64(-ADES if why == W_STORE else -ADEL)
                 else:
                     result = translate(p, k, mc.tlb[cpu], mc.hint[cpu], mode, vaddr, access)
                 if result < 0:
+                    # A fetch that faults is no instruction; a load or store took its cycle.
+                    s[S_EXTRA] += why != W_FETCH
                     code = -result
-                    s[S_EXTRA] += 1
                     take(mc, m, cpu, code & 255, (code & MISSED) >> 8, here, was_slot, vaddr, 0, n)
                     n = np.int64(0)
                     fbase = U1
@@ -1056,17 +1033,27 @@ def run(mc, m, budget):
                 physical = result & PHYSICAL
                 if result & MAPPED:
                     filter_page(mc, cpu, access, vaddr, result)
-                n -= 1
+                n -= why != W_FETCH
                 if result & CACHED:
                     # Now it will hit: start the instruction again.
                     if first_level_access(mc, m, cpu, access, vaddr, physical, here, n):
                         n = np.int64(0)
-                    s[S_PC] = here
-                    s[S_NPC] = np.int64(pc)
-                    s[S_SLOT] = was_slot
+                    if why != W_FETCH:
+                        s[S_PC] = here
+                        s[S_NPC] = np.int64(pc)
+                        s[S_SLOT] = was_slot
+                        continue
+                else:
+                    kind = UNCACHED_FETCH
+                    if why != W_FETCH:
+                        kind = UNCACHED_LOAD if access == A_LOAD else UNCACHED_STORE
+                    emit_uncommon(mc, m, cpu, kind, 0, vaddr, physical >> 12, here, n)
+                    n = np.int64(0)
+                if why == W_FETCH:
+                    fbase = pc & fmask
+                    fdelta = U(physical - vaddr) & M32
+                    single = fbase == stop_line or result & CACHED == 0
                     continue
-                kind = UNCACHED_LOAD if access == A_LOAD else UNCACHED_STORE
-                emit_ref(mc, m, cpu, kind, 0, vaddr, physical >> 12, here, n)
                 n = np.int64(1)
                 if physical < p[X_RAM]:
                     if access == A_STORE:
@@ -1097,7 +1084,7 @@ def run(mc, m, budget):
                     r[0] = 0
                     s[S_LL] = 0
                     yielded = True
-                emit_ref(mc, m, cpu, kind, 0, np.int64(va), s[S_LLADDR] >> 12, here, n)
+                emit_uncommon(mc, m, cpu, kind, 0, np.int64(va), s[S_LLADDR] >> 12, here, n)
                 n = np.int64(0)
                 continue
 
@@ -1187,7 +1174,7 @@ def run(mc, m, budget):
                     fbase = U1
                     continue
                 page = (result & PHYSICAL) >> 12
-                emit_ref(mc, m, cpu, CACHE_OP, operation, vaddr, page, here, n)
+                emit_uncommon(mc, m, cpu, CACHE_OP, operation, vaddr, page, here, n)
                 n = np.int64(0)
                 fbase = U1
             elif op == O_RDPGPR or op == O_WRPGPR:
