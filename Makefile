@@ -34,7 +34,7 @@ format: $(VENV)/.linters ## put the source in order
 	$(BIN)/ruff format .
 
 docs: $(VENV)/.installed ## write the documents that are made from the source
-	$(BIN)/python -m disco_trace.cli.reference > docs/cli.md
+	$(BIN)/python -m disco_trace.cli.reference docs/cli.md
 	$(BIN)/python -m disco_trace.trace.schema_doc traces/SCHEMA.md
 
 guests: $(VENV)/.installed ## build every guest anew (needs gcc-mipsel-linux-gnu, or the extra `guests`)

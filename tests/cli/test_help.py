@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -101,3 +102,10 @@ def test_later_verbs_are_not_listed_and_say_so(
 def test_a_misspelt_verb_suggests_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
     assert program.main(["replya"]) == 2
     assert "did you mean 'replay'?" in capsys.readouterr().err
+
+
+def test_the_reference_page_is_current() -> None:
+    from disco_trace.cli.reference import page
+
+    written = Path(__file__).parents[2] / "docs" / "cli.md"
+    assert written.read_text(encoding="utf-8") == page(), "run `make docs`"
