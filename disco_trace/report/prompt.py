@@ -12,22 +12,10 @@ from disco_trace.errors import DiscoError
 from disco_trace.report.database import Database
 
 HISTORY_LINES: Final = 1000
-_WORDS: Final = [
-    "SELECT",
-    "FROM",
-    "WHERE",
-    "GROUP",
-    "ORDER",
-    "BY",
-    "LIMIT",
-    "JOIN",
-    "USING",
-    "AS",
-    "COUNT",
-    "SUM",
-    "DESC",
-    "WITH",
-]
+_WORDS: Final = (
+    "SELECT", "FROM", "WHERE", "GROUP", "ORDER", "BY", "LIMIT", "JOIN", "USING", "COUNT", "SUM",
+    "DESC", "WITH",
+)  # fmt: skip
 _HELP: Final = """\
 A query ends with a semicolon. .views lists the views, .describe VIEW a view's columns,
 .help this, .quit (or Ctrl-D) ends. Tab completes, arrows bring back older queries."""

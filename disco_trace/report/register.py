@@ -96,6 +96,12 @@ def _tables(
     )
     _table(
         connection,
+        "_source_facts",
+        "trace VARCHAR, topic VARCHAR, item VARCHAR, value VARCHAR",
+        [row for trace in traces for row in _facts(trace)],
+    )
+    _table(
+        connection,
         "_source_fidelity",
         "trace VARCHAR, run VARCHAR, metric VARCHAR, fidelity VARCHAR",
         [row for trace, run in runs for row in _fidelity_rows(trace, run)],
@@ -110,6 +116,40 @@ def _phase_names(traces: Sequence[TraceSource]) -> list[tuple[str, int, str]]:
         names |= trace.reader.manifest.guest.phases
         rows += [(trace.name, phase, name) for phase, name in sorted(names.items())]
     return rows
+
+
+def _facts(trace: TraceSource) -> list[tuple[str, str, str, str]]:
+    """Return what the manifest and the provenance say, one (trace, topic, item, value) each."""
+    reader, manifest = trace.reader, trace.reader.manifest
+    identity = {
+        "trace id": reader.trace_id,
+        "format version": manifest.format_version,
+        "guest": " ".join([manifest.guest.name, *manifest.guest.args]),
+        "guest SHA-256": manifest.guest.sha256,
+        "start": manifest.start,
+        "complete": manifest.complete,
+        "exit reason": manifest.exit_reason,
+        "segments": len(reader.segments),
+        **{f"seed {name}": value for name, value in manifest.seeds.items()},
+        **{f"rows of {kind}": count for kind, count in reader.rows.items()},
+    }
+    topics = {
+        "identity": flat(identity),
+        "configuration": flat(manifest.config),
+        "provenance": flat(reader.provenance),
+    }
+    return [(trace.name, topic, *pair) for topic, pairs in topics.items() for pair in pairs]
+
+
+def flat(values: Any, path: str = "") -> list[tuple[str, str]]:
+    """Return the leaves of nested dicts as (dotted path, text), in order."""
+    if isinstance(values, Mapping):
+        return [p for key, v in values.items() for p in flat(v, f"{path}.{key}" if path else key)]
+    if isinstance(values, list | tuple):
+        return [(path, " ".join(map(str, values)))]
+    if isinstance(values, bool):
+        return [(path, "yes" if values else "no")]
+    return [(path, "" if values is None else str(values))]
 
 
 def _run_row(trace: TraceSource, source: RunSource) -> tuple[Any, ...]:
