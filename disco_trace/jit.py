@@ -18,3 +18,4 @@ _OPTIONS = {"cache": True, "nogil": True, "error_model": "numpy"}
 kernel = njit(**_OPTIONS)
 helper = njit(**_OPTIONS)
 inline = njit(forceinline=True, **_OPTIONS)
+expand = njit(inline="always", **_OPTIONS)

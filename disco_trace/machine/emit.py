@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from disco_trace.jit import helper, inline
+from disco_trace.jit import expand, helper, inline
 from disco_trace.machine.layout import (
     CONTEXT_WORDS,
     ENTRYHI,
@@ -56,7 +56,7 @@ def write_ref(mc, m, cpu, kind, way, vaddr, page, pc, work):
     return seq
 
 
-@inline
+@expand
 def emit_ref(mc, m, cpu, kind, way, vaddr, page, pc, work):
     """Record a first-level miss or first write made after `work` base cycles; carry it out."""
     seq = write_ref(mc, m, cpu, kind, way, vaddr, page, pc, work)

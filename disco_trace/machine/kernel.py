@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from disco_trace.jit import helper, inline, kernel
+from disco_trace.jit import expand, helper, inline, kernel
 from disco_trace.machine import cop0
 from disco_trace.machine.decode import decode
 from disco_trace.machine.devices import device_read, device_write
@@ -57,6 +57,7 @@ from disco_trace.machine.layout import (
     PHASE_DEPTH,
     ROOM,
     S_CONTEXT,
+    S_DATA,
     S_DEADLINE,
     S_EXTRA,
     S_LL,
@@ -74,6 +75,7 @@ from disco_trace.machine.layout import (
     S_WAKER,
     STATUS,
     USERLOCAL,
+    X_CONTEXTS_FULL,
     X_CPUS,
     X_DIV,
     X_FILTER,
@@ -365,6 +367,7 @@ def run_hot(
     cur = pc
     was_slot = slot
     extra = np.int64(0)
+    data = np.int64(0)
     while n < limit:
         if (pc ^ fbase) & fmask != U(0):
             # Another line. Of the same page, held by the first level?
@@ -398,6 +401,7 @@ def run_hot(
                 break
             r[rt_of(w)] = ram[pa >> U2]
             r[0] = 0
+            data += 1
             if op == O_LL:
                 s[S_LL] = 1
                 s[S_LLADDR] = np.int64(pa)
@@ -411,6 +415,7 @@ def run_hot(
                 break
             ram[pa >> U2] = r[rt_of(w)]
             ops[pa >> U2] = 0
+            data += 1
         elif op == O_LBU or op == O_LB or op == O_LHU or op == O_LH or op == O_LWL or op == O_LWR:
             va = (U(r[rs_of(w)]) + imm16(w)) & M32
             pa = load_word_address(
@@ -422,6 +427,7 @@ def run_hot(
             rt = rt_of(w)
             r[rt] = loaded(op, va, U(ram[pa >> U2]), U(r[rt]))
             r[0] = 0
+            data += 1
         elif op == O_SB or op == O_SH or op == O_SWL or op == O_SWR:
             va = (U(r[rs_of(w)]) + imm16(w)) & M32
             pa = store_word_address(
@@ -432,6 +438,7 @@ def run_hot(
                 break
             ram[pa >> U2] = stored(op, va, U(ram[pa >> U2]), U(r[rt_of(w)]))
             ops[pa >> U2] = 0
+            data += 1
         elif op == O_ADDIU:
             r[rt_of(w)] = U(r[rs_of(w)]) + imm16(w)
         elif op == O_ADDU:
@@ -687,6 +694,7 @@ def run_hot(
                 break
             ram[pa >> U2] = r[rt_of(w)]
             ops[pa >> U2] = 0
+            data += 1
             s[S_LL] = 0
             r[rt_of(w)] = 1
             r[0] = 0
@@ -700,7 +708,7 @@ def run_hot(
         else:
             why = W_SLOW
             break
-    return why, n, pc, npc, slot, cur, was_slot, fbase, op, w, va, extra
+    return why, n, pc, npc, slot, cur, was_slot, fbase, op, w, va, extra, data
 
 
 @inline
@@ -713,7 +721,7 @@ def clear_reservations(mc, m, cpu, physical):
                 mc.s[other, S_LL] = 0
 
 
-@inline
+@expand
 def first_level_access(mc, m, cpu, access, vaddr, physical, pc, work):
     """Make the first level hold a line (dirty, for a store); return 1 if a row was written."""
     p = m.p
@@ -871,10 +879,11 @@ def tick(mc, m):
     """Close every CPU's interval of work with a row of `ticks`."""
     for cpu in range(mc.p[X_CPUS]):
         s = mc.s[cpu]
-        if s[S_PENDING] != 0 or s[S_SINCE] != 0:
+        if s[S_PENDING] != 0 or s[S_SINCE] != 0 or s[S_DATA] != 0:
             work = s[S_PENDING]
             s[S_PENDING] = 0
-            emit(mc, m, cpu, TICKS, work, 0, 0, 0, 0, 0, 0)
+            emit(mc, m, cpu, TICKS, work, s[S_DATA], 0, 0, 0, 0, 0)
+            s[S_DATA] = 0
 
 
 @kernel
@@ -918,7 +927,7 @@ def run(mc, m, budget):
             return EXIT_NONE
         if crowded(mc, m):
             return EXIT_FULL
-        if g[G_CONTEXTS] + ROOM > mc.contexts.shape[0]:
+        if g[G_CONTEXTS] + ROOM > mc.contexts.shape[0] and p[X_CONTEXTS_FULL] == 0:
             return EXIT_CONTEXTS
         cpu = next_cpu(mc, m)
         if cpu < 0:
@@ -944,7 +953,7 @@ def run(mc, m, budget):
             # Everything that can have changed is looked at again here.
             if crowded(mc, m) or g[G_EXIT] != 0 or yielded:
                 break
-            if g[G_CONTEXTS] + ROOM > mc.contexts.shape[0]:
+            if g[G_CONTEXTS] + ROOM > mc.contexts.shape[0] and p[X_CONTEXTS_FULL] == 0:
                 break
             now = cop0.turn_clock(mc, m, cpu)
             end = min(g[G_TURN], turn_start + turn)
@@ -977,11 +986,12 @@ def run(mc, m, budget):
                 kseg0_size = U(p[X_RAM])
 
             pc = U(s[S_PC])
-            why, n, pc, npc, slot, cur, was_slot, fbase, op, w, va, extra = run_hot(
+            why, n, pc, npc, slot, cur, was_slot, fbase, op, w, va, extra, data = run_hot(
                 n, limit, pc, U(s[S_NPC]), s[S_SLOT], fbase, fdelta, fmask, stop_line,
                 r, s, f, fm, useg_end, kseg0_size, high_size, ram, ops, l1, geometry, costs,
             )  # fmt: skip
             s[S_EXTRA] += extra
+            s[S_DATA] += data
             s[S_PC] = np.int64(pc)
             s[S_NPC] = np.int64(npc)
             s[S_SLOT] = slot
@@ -1055,6 +1065,7 @@ def run(mc, m, budget):
                     single = fbase == stop_line or result & CACHED == 0
                     continue
                 n = np.int64(1)
+                s[S_DATA] += 1
                 if physical < p[X_RAM]:
                     if access == A_STORE:
                         clear_reservations(mc, m, cpu, physical)
@@ -1245,3 +1256,24 @@ def rdhwr(mc, m, cpu, w, privileged, work):
     mc.gpr[cpu, rt_of(w)] = U(value) & M32
     mc.gpr[cpu, 0] = 0
     return 1
+
+
+@kernel
+def count_register(mc, m, cpu):
+    """Return the CPU's Count register as a program would read it now."""
+    return cop0.read(mc, m, cpu, cop0.COUNT, mc.s[cpu, S_PENDING])
+
+
+def compile_kernels() -> None:
+    """Compile (or load from the cache) everything that a capture runs."""
+    from disco_trace.config import Spec
+    from disco_trace.machine.layout import build
+    from disco_trace.memory.layout import build as build_memory
+
+    spec = Spec()
+    mc, m = build(spec, 4 * ROOM), build_memory(spec, contexts=4)
+    mc.p[X_MAX_INSTRUCTIONS] = 0
+    start(mc, m)
+    run(mc, m, np.int64(1))
+    close_interval(mc, m)
+    count_register(mc, m, 0)

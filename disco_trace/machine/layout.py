@@ -14,7 +14,7 @@ from disco_trace.trace.schema import EVENT, PAGE, REF
 # Machine.p, parameters.
 (
     X_CPUS, X_RAM, X_TLB, X_FILTER, X_TURN, X_MULT, X_DIV, X_STOP, X_MAX_INSTRUCTIONS,
-    X_FEEDBACK, X_EVENTS, X_PAGES, X_ASSIST, X_NODES, N_X,
+    X_FEEDBACK, X_EVENTS, X_PAGES, X_CONTEXTS_FULL, X_NODES, N_X,
 ) = range(15)  # fmt: skip
 
 # Machine.g, state that belongs to the whole machine.
@@ -27,7 +27,7 @@ from disco_trace.trace.schema import EVENT, PAGE, REF
 (
     S_PC, S_NPC, S_SLOT, S_PENDING, S_EXTRA, S_SINCE, S_LL, S_LLADDR, S_WAITING, S_DEADLINE,
     S_COUNT_OFFSET, S_CONTEXT, S_REFILL, S_RETIRED, S_PHASE_DEPTH, S_WAKER, S_WAIT_BASE,
-    S_HALTED, S_WAIT_CAUSE, S_PHASES,
+    S_DATA, S_SPARE, S_PHASES,
 ) = range(20)  # fmt: skip
 # S_PHASES … hold the stack of open phases.
 PHASE_DEPTH = 12
@@ -135,7 +135,6 @@ def build(spec: Any, rows: int) -> Machine:
     p[X_MULT], p[X_DIV] = spec.machine.mult_cycles, spec.machine.div_cycles
     p[X_FEEDBACK], p[X_EVENTS] = spec.time.feedback == "full", 1
     p[X_PAGES], p[X_NODES] = spec.machine.ram_bytes // PAGE_BYTES, spec.machine.nodes
-    p[X_ASSIST] = spec.machine.kseg0 == "mapped"
     p[X_STOP], p[X_MAX_INSTRUCTIONS] = -1, np.iinfo(np.int64).max
     cp0 = np.zeros((cpus, CP0_WORDS), np.uint32)
     cp0[:, PRID] = 0x00019300

@@ -9,6 +9,7 @@ from disco_trace.memory.layout import (
     C_RAISE,
     CPU_WORDS,
     F_RETOUCHED,
+    M_DATA_REFERENCES,
     M_EXCEPTIONS,
     M_INSTRUCTIONS,
     M_INTERRUPTS,
@@ -63,7 +64,9 @@ def control(m, kind, cpu, context, work, instructions, a0, a1, a2, a3, a4, a5):
     """
     enter(m, cpu, context, work)
     count(m, cpu, M_INSTRUCTIONS, instructions)
-    if kind == EXCEPTIONS:
+    if kind == TICKS:
+        count(m, cpu, M_DATA_REFERENCES, a0)
+    elif kind == EXCEPTIONS:
         count(m, cpu, M_EXCEPTIONS, 1)
         if a0 == 0:
             count(m, cpu, M_INTERRUPTS, 1)

@@ -18,7 +18,7 @@ them before the next event.
 
 from __future__ import annotations
 
-from disco_trace.jit import helper, inline
+from disco_trace.jit import expand, helper, inline
 from disco_trace.memory.first_level import (
     data_set,
     drop_parts,
@@ -259,7 +259,7 @@ def evict_without_second(m, cpu, fline, dirty):
             m.dir[d] = cpu + 1
 
 
-@inline
+@expand
 def reference(m, cpu, kind, way, vaddr, page, seq, pc):
     """Carry out one recorded reference; return its stall in cycles (−1: see the module)."""
     if kind <= UPGRADE:
@@ -361,7 +361,7 @@ def collapse(m, cpu, seq, page):
     return frame
 
 
-@inline
+@expand
 def cached(m, cpu, kind, way, vaddr, page, seq, pc):
     """Carry out a first-level miss, or a first write to a clean line."""
     p = m.p

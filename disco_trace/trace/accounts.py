@@ -16,7 +16,6 @@ from disco_trace.trace.schema import METRIC_NAMES, METRICS, N_METRICS
 _INDEX: Final = {name: i for i, name in enumerate(METRIC_NAMES)}
 _CYCLES: Final = [i for i, name in enumerate(METRIC_NAMES) if name.endswith("_cycles")]
 _MONITOR: Final = list(range(len(METRICS), N_METRICS))
-_SHOWN: Final = [name for name in METRICS if name != "spare"]
 _L2_MISSES: Final = [_INDEX[name] for name in ("local_misses", "remote_misses", "dirty_misses")]
 
 
@@ -58,7 +57,7 @@ def _named(values: list[int]) -> dict[str, int]:
         "instructions": values[_INDEX["instructions"]],
         "cycles": sum(values[i] for i in _CYCLES),
     }
-    out = {**first, **{name: values[_INDEX[name]] for name in _SHOWN}}
+    out = {**first, **{name: values[_INDEX[name]] for name in METRICS}}
     out["l2_misses"] = sum(values[i] for i in _L2_MISSES)
     out["monitor_cycles"] = sum(values[i] for i in _MONITOR)
     # The causes that occurred; a list of thirty zeros would hide them.

@@ -91,6 +91,10 @@ class RunWriter:
         if len(rows):
             self._pending = self._executor.submit(self._write_misses, rows)
 
+    def identify(self, trace_id: str) -> None:
+        """Name the trace that was run, where that is known only at its end (a capture)."""
+        self._head["trace_id"] = trace_id
+
     def flush(self) -> None:
         """Wait for the thread; raise what went wrong in it."""
         if self._pending is not None:

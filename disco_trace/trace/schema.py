@@ -234,7 +234,12 @@ PAGES: Final = Kind(
 )
 
 CONTROL: Final = (
-    Kind("ticks", 2, "An accounting row: closes an interval of work and nothing else."),
+    Kind(
+        "ticks",
+        2,
+        "An accounting row: closes an interval of work and nothing else.",
+        (_c(0, "data_references", "loads and stores since this CPU's previous tick"),),
+    ),
     Kind(
         "contexts",
         3,
@@ -266,7 +271,7 @@ CONTROL: Final = (
         "One guest exception taken (also those that trap to the monitor).",
         (
             _c(0, "code", "Cause.ExcCode (0 interrupt, 2 TLBL, 3 TLBS, 8 syscall ...)", "uint8"),
-            _c(1, "refill", "1 if taken through the TLB refill vector", "uint8"),
+            _c(1, "refill", "1 if no TLB entry matched (a TLB miss)", "uint8"),
             _c(2, "pc", "address of the faulting instruction"),
             _c(3, "vaddr", "BadVAddr, for address and TLB exceptions; otherwise 0"),
             _c(4, "detail", "system call number ($v0), interrupt lines (Cause.IP), or 0"),
@@ -438,7 +443,7 @@ METRICS: Final = (
     "replications",
     "collapses",
     "refused_moves",
-    "spare",
+    "data_references",
 )
 # Monitor time by cause follows the metrics: index len(METRICS) + cause.
 MONITOR_CAUSES: Final = (

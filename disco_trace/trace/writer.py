@@ -67,6 +67,7 @@ class TraceWriter:
         self._splitter = Splitter()
         self._rows: dict[str, int] = {}
         self._segments = 0
+        self.bytes_written = 0  # of committed parts
         self._next_seq: int | None = None
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="trace-writer")
         self._pending: Future[None] | None = None
@@ -256,6 +257,7 @@ class TraceWriter:
         except OSError:
             path.unlink(missing_ok=True)  # leaves room for the manifest on a full disk
             raise
+        self.bytes_written += part.data.nbytes
         self._digest.update(kind, columns)
         self._rows[kind] = self._rows.get(kind, 0) + part.rows
         return PartEntry(part.rows, part.data.nbytes, part.sha256)

@@ -1,0 +1,1 @@
+"""Drive the memory system from a trace: what would have happened elsewhere."""

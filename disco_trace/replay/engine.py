@@ -1,0 +1,170 @@
+"""Replay a trace under a specification: open, run every segment, close the results."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from disco_trace.config import Spec, from_dict, replayable, spec_id, to_dict
+from disco_trace.config.replayable import overall
+from disco_trace.errors import DiscoError
+from disco_trace.requests import ProgressCallback, ReplayResult
+from disco_trace.trace.reader import REPLAY_COLUMNS, TraceReader
+from disco_trace.trace.run import Run
+from disco_trace.trace.run_writer import RunWriter
+
+# Raised when the meaning of a replay changes; part of every run's name.
+ENGINE = "1"
+
+
+def replay(
+    trace: Path,
+    spec: Spec,
+    *,
+    out: Path | None = None,
+    runs: Path | None = None,
+    force: bool = False,
+    phase: str | None = None,
+    record_misses: bool = False,
+    progress: ProgressCallback | None = None,
+) -> ReplayResult:
+    """Run a trace through the memory system that `spec` describes; return what it counted.
+
+    The run lies in `out`, or in `runs` (by default the trace's own `runs` folder) under the
+    policy's name and eight digits of (trace, spec, engine, policy code); one that is there is
+    reused unless `force`. `phase` counts only what happened inside one of the guest's phases.
+    Raises DiscoError for a damaged trace and for changes that a replay cannot make.
+    """
+    begin = time.perf_counter()
+    reader = TraceReader(trace)
+    manifest = reader.manifest
+    if not manifest.events:
+        raise DiscoError(
+            "the trace holds results only (captured with --no-events)",
+            file=trace,
+            hint="capture the guest again without --no-events",
+        )
+    captured = from_dict(manifest.config, file=trace / "manifest.json")
+    fidelity = replayable(captured, spec)
+    number = _phase_number(manifest.guest.phases, phase, trace)
+    run_id = _run_id(reader, spec, number, record_misses)
+    path = out or (runs or trace / "runs") / f"{spec.placement.policy}-{run_id}"
+    if out is None and not force and (path / "run.json").is_file():
+        run = Run.open(path)
+        if run.raw.get("run_id") == run_id:
+            return _result(run, path, begin, reader.rows.get("refs", 0), True, fidelity)
+
+    from disco_trace.memory.layout import build
+    from disco_trace.replay.kernel import DONE, DRAIN, replay_segment
+    from disco_trace.replay.results import Results
+
+    contexts = reader.contexts()
+    ids = contexts.num_rows
+    memory = build(spec, record_misses=record_misses, contexts=4 * max(ids, 1))
+    columns = (*REPLAY_COLUMNS, "pc") if record_misses else REPLAY_COLUMNS
+    total = reader.rows.get("refs", 0)
+    done = 0
+    with RunWriter(
+        path, to_dict(spec), trace_id=reader.trace_id, run_id=run_id, engine=ENGINE, force=force
+    ) as writer:
+        results = Results(writer, memory)
+        for segment in reader.iter_segments(columns=columns):
+            refs = segment.refs
+            pcs = refs["pc"] if record_misses else np.zeros(0, np.uint64)
+            place = np.zeros(2, np.int64)
+            while True:
+                code = replay_segment(
+                    memory, place, segment.first_seq, refs["cpu"], refs["context"], refs["kind"],
+                    refs["way"], refs["vaddr"], refs["guest_page"], refs["work"], pcs,
+                    segment.events,
+                )  # fmt: skip
+                if code != DRAIN:
+                    break
+                memory = results.drain(memory)
+            if code != DONE:
+                raise DiscoError(
+                    "the trace contradicts itself",
+                    file=trace,
+                    expected="a row that fits the first-level caches and contexts before it",
+                    found=f"reference {place[0]}, control row {place[1]} of segment {segment.index}",
+                    hint=f"disco-trace check {trace}",
+                )
+            done += segment.n_refs
+            if progress:
+                progress(done, total)
+        results.finish(memory, _mask(contexts, number, 4 * max(ids, 1)))
+        kind = overall(fidelity)
+        writer.close(
+            complete=reader.complete,
+            fidelity={"*": kind},
+            extra={
+                "policy": spec.placement.policy,
+                "costs": spec.costs.table,
+                "changes": dict(fidelity),
+                "phase": phase,
+                "recorded_references": done,
+            },
+        )
+    return _result(Run.open(path), path, begin, done, False, fidelity)
+
+
+def _result(
+    run: Run, path: Path, begin: float, recorded: int, reused: bool, fidelity: dict[str, Any]
+) -> ReplayResult:
+    seconds = time.perf_counter() - begin
+    totals = run.totals
+    return ReplayResult(
+        path=path,
+        totals=totals,
+        per_cpu=run.per_cpu,
+        seconds=seconds,
+        compile_seconds=0.0,
+        recorded_references=recorded,
+        references_per_second=recorded / seconds,
+        original_references=totals["instructions"] + totals["data_references"],
+        reused=reused,
+        fidelity=dict(fidelity),
+    )
+
+
+def _run_id(reader: TraceReader, spec: Spec, phase: int, record_misses: bool) -> str:
+    """Return the eight digits that name a run."""
+    words = [reader.trace_id, spec_id(spec), ENGINE, _policy_code(), str(phase), str(record_misses)]
+    return hashlib.sha256("\n".join(words).encode()).hexdigest()[:8]
+
+
+def _policy_code() -> str:
+    """Return a hash of the sources that decide a replay's results."""
+    digest = hashlib.sha256()
+    for file in sorted((Path(__file__).parents[1] / "memory").rglob("*.py")):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()
+
+
+def _phase_number(phases: dict[int, str], phase: str | None, trace: Path) -> int:
+    """Return the number of a phase given by name or number; 0 for none."""
+    if phase is None:
+        return 0
+    for number, name in phases.items():
+        if phase in (name, str(number)):
+            return int(number)
+    known = ", ".join(f"{name} ({number})" for number, name in phases.items()) or "none"
+    raise DiscoError(f"no phase {phase!r} in this trace", file=trace, expected=known)
+
+
+def _mask(contexts: Any, phase: int, size: int) -> np.ndarray[Any, Any] | None:
+    """Return which contexts belong to a phase; None for all."""
+    if phase == 0:
+        return None
+    mask = np.zeros(size, np.int64)
+    for identifier, number in zip(
+        contexts.column("id").to_pylist(), contexts.column("phase").to_pylist(), strict=True
+    ):
+        mask[4 * identifier : 4 * identifier + 4] = number == phase
+    return mask
+
+

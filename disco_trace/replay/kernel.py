@@ -1,0 +1,107 @@
+"""The replay loop: references and control rows of one segment, in the order of the capture."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from disco_trace.jit import kernel
+from disco_trace.memory.events import control
+from disco_trace.memory.layout import P_CONTEXTS, P_CPUS, P_D_WAYS, P_I_WAYS, P_PAGES
+from disco_trace.memory.system import FETCH, UPGRADE, cached, enter, full, uncommon
+
+# What `replay_segment` returns.
+DONE, DRAIN, DAMAGED = range(3)
+
+
+@kernel
+def replay_segment(
+    m, place, first_seq, cpus, contexts, kinds, ways, vaddrs, pages, works, pcs, events
+):
+    """Replay rows of a segment from `place` on; `place` = [next reference, next control row].
+
+    References are column arrays of one length (`pcs` may be empty, then misses have pc 0);
+    `events` is an EVENT array in sequence order. References have no sequence numbers here: they
+    are the numbers that the control rows leave (see `trace.schema`). Returns DONE, DRAIN (empty
+    the result buffers and call again) or DAMAGED (row at `place` does not fit the state).
+    """
+    i = place[0]
+    e = place[1]
+    references = kinds.shape[0]
+    p = m.p
+    have_pc = pcs.shape[0] == references
+    while True:
+        # References stand before control row e up to its sequence number.
+        until = references
+        if e < events.shape[0]:
+            until = min(references, np.int64(events[e]["seq"]) - first_seq - e)
+        while i < until:
+            if full(m):
+                place[0] = i
+                place[1] = e
+                return DRAIN
+            cpu = np.int64(cpus[i])
+            context = np.int64(contexts[i])
+            kind = np.int64(kinds[i])
+            way = np.int64(ways[i])
+            vaddr = np.int64(vaddrs[i])
+            page = np.int64(pages[i])
+            seq = first_seq + i + e
+            if cpu >= p[P_CPUS] or context >= p[P_CONTEXTS]:
+                place[0] = i
+                place[1] = e
+                return DAMAGED
+            enter(m, cpu, context, np.int64(works[i]))
+            if kind <= UPGRADE:
+                bound = p[P_I_WAYS] if kind == FETCH else p[P_D_WAYS]
+                bad = page < 0 or page >= p[P_PAGES] or way >= bound
+                if not bad:
+                    pc = np.int64(pcs[i]) if have_pc else np.int64(0)
+                    bad = cached(m, cpu, kind, way, vaddr, page, seq, pc) < 0
+                if bad:
+                    place[0] = i
+                    place[1] = e
+                    return DAMAGED
+            elif page >= 0:
+                uncommon(m, cpu, kind, way, vaddr, page, seq)
+            i += 1
+        if e >= events.shape[0]:
+            if i >= references:
+                place[0] = i
+                place[1] = e
+                return DONE
+            continue
+        if full(m):
+            place[0] = i
+            place[1] = e
+            return DRAIN
+        row = events[e]
+        cpu = np.int64(row["cpu"])
+        context = np.int64(row["context"])
+        if cpu >= p[P_CPUS] or context >= p[P_CONTEXTS]:
+            place[0] = i
+            place[1] = e
+            return DAMAGED
+        control(
+            m, np.int64(row["kind"]), cpu, context, np.int64(row["work"]),
+            np.int64(row["instructions"]), np.int64(row["a0"]), np.int64(row["a1"]),
+            np.int64(row["a2"]), np.int64(row["a3"]), np.int64(row["a4"]), np.int64(row["a5"]),
+        )  # fmt: skip
+        e += 1
+
+
+def compile_kernels() -> None:
+    """Compile (or load from the cache) everything that a replay runs."""
+    from disco_trace.config import Spec
+    from disco_trace.memory.layout import build
+    from disco_trace.trace.schema import EVENT
+
+    m = build(Spec(), contexts=4)
+    empty = {name: np.zeros(0, dtype) for name, dtype in REPLAY_DTYPES.items()}
+    replay_segment(m, np.zeros(2, np.int64), 0, *empty.values(), np.zeros(0, "u8"), np.zeros(0, EVENT))
+
+
+# The columns that a replay reads, in the order of `replay_segment`'s parameters.
+REPLAY_DTYPES = {
+    "cpu": "u1", "context": "u4", "kind": "u1", "way": "u1", "vaddr": "u8", "guest_page": "u8",
+    "work": "u4",
+}  # fmt: skip
