@@ -129,7 +129,9 @@ def _link(
         made = f"{group}/{path.name.replace('.', '_')}.o"
         compiler.run([*compiler.compile, *extra, "-c", source, "-o", made], scratch)
         objects.append(made)
+    # A section that the script does not place would land where the OS knows nothing of it.
     layout = ["-nostdlib", "-static", "--build-id=none", "-z", "max-page-size=4096"]
+    layout.append("--orphan-handling=error")
     script_words = ["-L", "lib", "-T", f"lib/{script}", "-o", "image.elf"]
     compiler.run([*compiler.link, *layout, *script_words, *objects], scratch)
     return scratch / "image.elf"

@@ -18,9 +18,18 @@ _TIMEOUT_SECONDS: Final = 300
 
 # No floating point registers, no position independence, no calls into a C library.
 _COMMON: Final = (
-    "-std=gnu11 -O2 -Wall -Wextra -march=mips32r2 -mabi=32 -msoft-float -mno-abicalls -fno-pic"
-    " -ffreestanding -fno-stack-protector -fno-asynchronous-unwind-tables -fno-ident"
-).split()
+    "-std=gnu11",
+    "-O2",
+    "-g0",
+    "-Wall",
+    "-Wextra",
+    "-msoft-float",
+    "-mno-abicalls",
+    "-fno-pic",
+    "-ffreestanding",
+    "-fno-stack-protector",
+    "-fno-asynchronous-unwind-tables",
+)
 
 
 @dataclass(frozen=True)
@@ -75,7 +84,14 @@ def _gcc() -> Compiler | None:
     if gcc is None or ld is None:
         return None
     version = _first_line([gcc, "-dumpfullversion"])
-    flags = ("-EL", "-G0", "-fno-tree-loop-distribute-patterns", *_COMMON)
+    flags = (
+        "-EL",
+        "-G0",
+        "-march=mips32r2",
+        "-mabi=32",
+        "-fno-tree-loop-distribute-patterns",
+        *_COMMON,
+    )
     return Compiler(f"gcc {version}", (gcc, *flags), (ld, "-EL"))
 
 
@@ -85,11 +101,9 @@ def _zig() -> Compiler | None:
     zig = (sys.executable, "-m", "ziglang")
     version = _first_line([*zig, "version"])
     target = ("-target", "mipsel-linux-musleabi", "-fno-sanitize=all", "-fno-builtin")
-    # Zig names its processors without the architecture's own flag.
-    flags = [flag for flag in _COMMON if not flag.startswith(("-march", "-mabi", "-fno-ident"))]
     return Compiler(
         f"zig {version}",
-        (*zig, "cc", *target, "-mcpu=mips32r2+soft_float", "-G0", *flags),
+        (*zig, "cc", *target, "-mcpu=mips32r2+soft_float+noabicalls", "-mno-gpopt", *_COMMON),
         (*zig, "ld.lld", "-m", "elf32ltsmip"),
     )
 

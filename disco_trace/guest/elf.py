@@ -28,8 +28,17 @@ _KSEG0: Final = 0x8000_0000
 _KSEG2: Final = 0xC000_0000
 _TYPES: Final = {"STT_FUNC": "func", "STT_OBJECT": "data", "STT_NOTYPE": "func"}
 # What broken headers make pyelftools raise, beside its own errors.
-_BROKEN: Final = (ValueError, OverflowError, KeyError, IndexError, TypeError, AttributeError,
-                  AssertionError, UnicodeError, MemoryError, RecursionError, struct.error)  # fmt: skip
+_BROKEN: Final = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    MemoryError,
+    RecursionError,
+    TypeError,
+    ValueError,
+    struct.error,
+)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,89 @@
+"""Build guests, ours and a user's."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+
+from disco_trace.errors import DiscoError
+from disco_trace.guest.build import build_guest
+from disco_trace.guest.compiler import GCC, find_compiler
+from disco_trace.guest.elf import load_image
+from disco_trace.guest.lock import read_lock
+from disco_trace.paths import data_folder
+
+CAPTURE = data_folder("capture")
+needs_gcc = pytest.mark.skipif(shutil.which(GCC) is None, reason=f"no {GCC}")
+
+
+def user_guest(tmp_path, source: str):
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    (folder / "guest.toml").write_text('description = "mine"\n[phases]\n1 = "one"\n')
+    (folder / "mine.c").write_text(source)
+    return folder
+
+
+@needs_gcc
+def test_a_prebuilt_image_can_be_built_again_bit_by_bit(tmp_path):
+    locked = read_lock(CAPTURE / "images").images["hello.elf"]
+    if find_compiler("gcc").name != locked.compiler:
+        pytest.skip(f"another compiler than {locked.compiler}")
+    kseg0, supervisor = build_guest(CAPTURE / "guests" / "hello", tmp_path)
+    assert kseg0.locked == locked
+    assert supervisor.path.name == "hello-sseg.elf"
+    assert (tmp_path / "hello.toml").is_file()
+
+
+@needs_gcc
+def test_a_users_guest(tmp_path):
+    folder = user_guest(tmp_path, '#include "libos.h"\nint main(void) { return 3; }\n')
+    (built,) = build_guest(folder, tmp_path / "out")
+    image = load_image(built.path, 64 << 20)
+    assert {"main", "tlb_refill"} <= {symbol.name for symbol in image.symbols}
+    assert str(tmp_path).encode() not in built.path.read_bytes()
+    before = built.path.read_bytes()
+    with pytest.raises(DiscoError, match="exists already"):
+        build_guest(folder, tmp_path / "out", force=False)
+    (folder / "mine.c").write_text("int main(void) { return nothing; }\n")
+    with pytest.raises(DiscoError, match=r"mine\.c:1.*nothing"):
+        build_guest(folder, tmp_path / "out")
+    assert built.path.read_bytes() == before
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["mine.elf", "mine.toml"]
+
+
+@needs_gcc
+def test_the_kernel_takes_nothing_from_the_program(tmp_path):
+    """A compiler may call memcpy by itself: from the kernel that would run user text."""
+    (built,) = build_guest(user_guest(tmp_path, "int main(void) { return 0; }\n"), tmp_path)
+    image = load_image(built.path, 64 << 20)
+    user = {s.address for s in image.symbols if s.type == "func" and s.address < 0x80000000}
+    allowed = {s.address for s in image.symbols if s.name == "user_entry"}
+    for segment in image.segments:
+        if not 0x80000000 <= segment.vaddr < 0x80004000:
+            continue
+        for at in range(0, len(segment.data) - 3, 4):
+            word = int.from_bytes(segment.data[at : at + 4], "little")
+            if word >> 26 in (2, 3):  # J and JAL stay in their 256 MiB, that of the kernel
+                target = (segment.vaddr + at) & 0xF0000000 | (word & 0x3FFFFFF) << 2
+                assert target not in user - allowed
+                assert 0x80000000 <= target < 0x80004000, hex(segment.vaddr + at)
+
+
+def test_what_is_no_guest(tmp_path):
+    with pytest.raises(DiscoError, match="no such folder"):
+        build_guest(tmp_path / "none")
+    with pytest.raises(DiscoError, match="description"):
+        build_guest(tmp_path)
+    (tmp_path / "guest.toml").write_text('description = "x"')
+    with pytest.raises(DiscoError, match="nothing to compile"):
+        build_guest(tmp_path)
+
+
+def test_no_compiler_is_an_installation_matter(tmp_path, monkeypatch):
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(DiscoError, match="no compiler for MIPS") as raised:
+        find_compiler()
+    assert raised.value.exit_code == 3
