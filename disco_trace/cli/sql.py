@@ -81,7 +81,7 @@ def sql(
             elif query is None and file is None and not json and sys.stdin.isatty():
                 _prompt(out, database, form or Format.TABLE, output)
             else:
-                text = query if query is not None else _text(file)
+                text = _query(query, file)
                 _answer(out, database, text, form or Format.TABLE, output)
 
 
@@ -145,10 +145,12 @@ def _check_output(output: Path, database: Database, *, force: bool) -> None:
     common.check_free(output, force=force, what="file")
 
 
-def _text(file: Path | None) -> str:
-    """Return the query of a file or of standard input."""
+def _query(query: str | None, file: Path | None) -> str:
+    """Return the query of the command line, of a file or of standard input."""
     try:
-        text = sys.stdin.read() if file is None else file.read_text(encoding="utf-8")
+        text = query
+        if text is None:
+            text = sys.stdin.read() if file is None else file.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise DiscoError(
             "the query is not text", file=file, expected="UTF-8", found=error.reason

@@ -54,7 +54,9 @@ def facets(chart: Chart, rows: Sequence[Row]) -> list[tuple[str, list[Row]]]:
     return list(parts.items())
 
 
-def vega_spec(chart: Chart, rows: Sequence[Row], everything: Sequence[Row]) -> Spec:
+def vega_spec(
+    chart: Chart, rows: Sequence[Row], everything: Sequence[Row], *, legend: bool = True
+) -> Spec:
     """Return the specification of one facet, with its rows inside.
 
     `everything` holds the rows of all facets: their scales are shared, so that they compare.
@@ -71,6 +73,8 @@ def vega_spec(chart: Chart, rows: Sequence[Row], everything: Sequence[Row]) -> S
             spec |= _heat_map(chart, everything)
         case "table":
             raise ValueError("a table is not drawn")
+    if not legend and "color" in spec["encoding"]:
+        spec["encoding"]["color"]["legend"] = None
     spec["encoding"]["tooltip"] = [
         {"field": c.field, "title": c.title or c.field, "type": _type_of(c, everything)}
         | ({"format": c.format or _tooltip_format(c, everything)} if _numeric(c, rows) else {})
@@ -122,6 +126,8 @@ def _lines(chart: Chart, rows: Sequence[Row]) -> Spec:
     }
     if chart.y.format.endswith("%"):
         y["scale"] = {"domain": [0, 1]}
+    elif chart.facet is not None and not stacked:
+        y["scale"] = {"domain": [0, max(float(row[chart.y.field] or 0) for row in rows) or 1]}
     lone = len({row[chart.x.field] for row in rows}) < 3
     mark: Spec = (
         {"type": "area", "interpolate": "step-after", "line": False}
@@ -138,6 +144,8 @@ def _lines(chart: Chart, rows: Sequence[Row]) -> Spec:
         "y": y,
         "color": _color(chart, rows),
     }
+    if not stacked:
+        encoding["color"]["legend"]["symbolType"] = "stroke"
     spec: Spec = {"mark": mark, "encoding": encoding, "height": _LINE_HEIGHT}
     if stacked and chart.color is not None:
         domain = encoding["color"]["scale"]["domain"]
@@ -175,7 +183,7 @@ def _heat_map(chart: Chart, rows: Sequence[Row]) -> Spec:
                 "scale": {"type": "sqrt", "domain": [0, largest or 1]},
                 "legend": {
                     "title": chart.color.title or chart.color.field,
-                    "format": chart.color.format or "~s",
+                    "labelExpr": f"format(datum.value, '{chart.color.format or '~s'}')",
                     "orient": "bottom",
                     "direction": "horizontal",
                     "gradientLength": 180,
@@ -211,13 +219,17 @@ def _color(chart: Chart, rows: Sequence[Row]) -> Spec:
 
 
 def _axis(channel: Channel) -> Spec:
-    return {"title": channel.title or None, "format": channel.format or "~s", "tickCount": 6}
+    # Each label by itself: an axis format of Vega would write 0 as 0M beside 20M.
+    label = f"format(datum.value, '{channel.format or '~s'}')"
+    return {"title": channel.title or None, "labelExpr": label, "tickCount": 6}
 
 
 def _longest(chart: Chart, rows: Sequence[Row]) -> float:
-    """Return the length of the longest bar of any facet."""
+    """Return the length of the longest bar of any facet; a part of one goes up to one."""
     assert chart.x is not None
     assert chart.y is not None
+    if chart.x.format.endswith("%"):
+        return 1
     lengths: dict[tuple[Any, Any], float] = defaultdict(float)
     for row in rows:
         facet = row[chart.facet.field] if chart.facet is not None else ""

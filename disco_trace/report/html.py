@@ -28,10 +28,10 @@ _PHASELESS: Final = ("page_heat", "page_moves", "intervals", "_source_facts", "r
 
 @dataclass
 class Cell:
-    """Hold one cell of a table as text, with the whole value where the text is cut."""
+    """Hold one cell of a table: text, CSS class, and the whole value where the text is cut."""
 
     text: str
-    right: bool
+    style: str
     title: str = ""
 
 
@@ -137,8 +137,11 @@ def _figure(database: Database, environment: Environment, chart: Chart) -> Figur
         figure.header = [_header(column) for column in chart.columns]
         figure.rows = [[_cell(column, row) for column in chart.columns] for row in rows]
     else:
+        parts = facets(chart, rows)
         figure.drawings = [
-            (name, _json(vega_spec(chart, part, rows))) for name, part in facets(chart, rows)
+            # The legend is the same for all: once is enough.
+            (name, _json(vega_spec(chart, part, rows, legend=name == parts[-1][0])))
+            for name, part in parts
         ]
     return figure
 
@@ -149,14 +152,15 @@ def _rows(database: Database, query: str, limit: int) -> list[dict[str, Any]]:
 
 
 def _header(column: TableColumn) -> Cell:
-    return Cell(column.title, column.format in text.NUMERIC)
+    return Cell(column.title, "right" if column.format in text.NUMERIC else "")
 
 
 def _cell(column: TableColumn, row: dict[str, Any]) -> Cell:
     value = row[column.field]
     shown = text.FORMATS[column.format](value)
     cut = column.format == "hash" and len(str(value)) > len(shown)
-    return Cell(shown, column.format in text.NUMERIC, str(value) if cut else "")
+    style = "right" if column.format in text.NUMERIC else "short" if len(shown) <= 32 else ""
+    return Cell(shown, style, str(value) if cut else "")
 
 
 def _json(spec: dict[str, Any]) -> Markup:

@@ -27,10 +27,10 @@ def ratio(value: Any) -> str:
 
 
 def decimal(value: Any) -> str:
-    """Return four significant digits, thousands apart."""
+    """Return three significant digits or more, thousands apart."""
     if value is None:
         return _DASH
-    if value and abs(value) < 1e-4:
+    if value and abs(value) < 0.1:
         return f"{value:.3g}"
     digits = 0 if abs(value) >= 1000 else 1 if abs(value) >= 100 else 2 if abs(value) >= 10 else 3
     text = f"{value:,.{digits}f}"

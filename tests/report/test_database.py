@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import polars as pl
 import pytest
 
 from disco_trace.errors import DiscoError
-from disco_trace.report.database import connect, query
+from disco_trace.report.database import Database, connect, query
 from tests.report.small import event, write_run, write_trace
 
 REFUSED = [
@@ -76,22 +77,27 @@ def content(folder: Path) -> dict[str, str]:
     return {str(f): hashlib.sha256(f.read_bytes()).hexdigest() for f in files}
 
 
+@pytest.fixture(scope="module")
+def database(trace: Path) -> Iterator[Database]:
+    with connect([trace]) as opened:
+        yield opened
+
+
 @pytest.mark.parametrize("sql", REFUSED)
-def test_refuses_what_is_not_a_question(trace: Path, sql: str) -> None:
+def test_refuses_what_is_not_a_question(trace: Path, database: Database, sql: str) -> None:
     before = content(trace)
-    with connect([trace]) as database:
-        for run in (database.query, database.rows):
-            with pytest.raises(DiscoError) as raised:
-                run(sql.format(path=trace))
-            assert raised.value.exit_code == 2
-            assert "\n" not in str(raised.value)
-        assert len(database.rows("SELECT * FROM runs")) == 2
+    for run in (database.query, database.rows):
+        with pytest.raises(DiscoError) as raised:
+            run(sql.format(path=trace))
+        assert raised.value.exit_code == 2
+        assert "\n" not in str(raised.value)
+    assert len(database.rows("SELECT * FROM runs")) == 2
     assert content(trace) == before
 
 
 @pytest.mark.parametrize("sql", ALLOWED)
-def test_answers_questions(trace: Path, sql: str) -> None:
-    assert query([trace], sql).height >= 1
+def test_answers_questions(database: Database, sql: str) -> None:
+    assert database.query(sql).height >= 1
 
 
 def test_python_variables_are_no_tables(trace: Path) -> None:
