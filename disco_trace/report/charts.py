@@ -132,7 +132,7 @@ def _lines(chart: Chart, rows: Sequence[Row]) -> Spec:
     mark: Spec = (
         {"type": "area", "interpolate": "step-after", "line": False}
         if stacked
-        else {"type": "line", "interpolate": "monotone", "strokeWidth": 2, "point": lone}
+        else {"type": "line", "strokeWidth": 2, "point": lone}
     )
     encoding: Spec = {
         "x": {

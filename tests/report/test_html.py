@@ -67,7 +67,7 @@ def test_numbers_of_the_overview(sections: dict[str, Section]) -> None:
     ]
     assert "The fastest is migrate: 1.25×" in compared.sentence
     cycles = figure(sections, "overview", "Where the cycles went")
-    assert "kernel takes the most, 47.5 %" in cycles.sentence
+    assert "the largest part is “kernel”, 47.5 %" in cycles.sentence
     assert "10.0 % are stalls for memory beyond the own node" in cycles.sentence
 
 
