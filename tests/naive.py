@@ -11,6 +11,7 @@ version, so a test can ask of every load whether it saw the newest one.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 PAGE_BYTES = 4096
@@ -103,11 +104,13 @@ class Array:
             self.order[index].remove(way)
             self.order[index].append(way)
 
-    def victim(self, index: int) -> int:
+    def victim(self, index: int, draw: Callable[[int], int] | None = None) -> int:
         """Return the way to fill: the lowest invalid one, otherwise the next in order."""
         for way, line in enumerate(self.sets[index]):
             if line is None:
                 return way
+        if self.shape.replacement == "random" and draw is not None:
+            return draw(self.shape.ways)
         return self.order[index][0]
 
     def lines(self) -> list[tuple[int, int, Line]]:
@@ -172,6 +175,7 @@ class Memory:
         self.used: list[int] = [0] * config.nodes
         self.freed: list[list[int]] = [[] for _ in range(config.nodes)]
         self.round_robin = 0
+        self.random = 0
         self.moves: list[tuple[int, int, str, str, int, int]] = []
         self.counters: list[Counter[str]] = [Counter() for _ in range(self.cpus)]
         self.heat: dict[tuple[int, int], Heat] = {}
@@ -294,10 +298,11 @@ class Memory:
             self.event(cpu, kind, vaddr, page, index, way)
         else:
             line = array.sets[index][way]
-            if kind == "store" and not line.dirty:
+            if kind == "store" and line is not None and not line.dirty:
                 self.event(cpu, "upgrade", vaddr, page, index, way)
         array.touch(index, way, fill=True)
         line = array.sets[index][way]
+        assert line is not None
         if kind == "store":
             self.version += 1
             self.newest[page, unit] = (self.version, cpu)
@@ -329,17 +334,23 @@ class Memory:
         if kind != "upgrade":
             array.sets[index][way] = Line(tag, {})
         line = array.sets[index][way]
+        assert line is not None
+        # A load cleans a dirty synonym, so that the next store there is seen again; the data
+        # reaches the second level, whose copy is then modified.
+        newer: dict[int, int] = {}
+        for synonym in self.synonyms(cpu, line) if kind != "fetch" else []:
+            newer.update(synonym.data if synonym.dirty else {})
+            synonym.dirty = False
         if write:
             line.dirty = True
             self.write(cpu, kind, vaddr, page, fline)
-            for synonym in self.synonyms(cpu, fline, line):
+            for synonym in self.synonyms(cpu, line):
                 array.drop(synonym)
         else:
             self.read(cpu, kind, vaddr, page, fline)
-            if kind == "load":
-                # So that the next store to a synonym is seen again.
-                for synonym in self.synonyms(cpu, fline, line):
-                    synonym.dirty = False
+        copy = self.l2_line(cpu, fline)
+        if copy is not None:
+            copy.data.update(newer)
         self.l1_coherence(cpu, page, offset // self.config.granule_bytes, write)
         if kind != "upgrade":
             line.data = self.fetch_data(cpu, fline, self.units(tag[1], size))
@@ -361,6 +372,9 @@ class Memory:
             return
         array.sets[index][way] = None
         page, number = line.tag
+        if page not in self.frame_at:  # Taken by a new first touch: it goes home nowhere yet.
+            self.counters[cpu]["writebacks"] += line.dirty
+            return
         fline = self.fline(cpu, page, number * array.shape.line_bytes)
         if line.dirty:
             self.write_back(cpu, fline, line)
@@ -401,15 +415,10 @@ class Memory:
                 elif line.dirty:
                     line.dirty = False
 
-    def synonyms(self, cpu: int, fline: tuple[int, int], line: Line) -> list[Line]:
-        """Return ``line``'s copies in other sets; what they hold dirty goes to the second level."""
-        array = self.l1[cpu]["d"]
-        found = [other for _, _, other in array.lines() if other.tag == line.tag]
-        copy = self.l2_line(cpu, fline)
-        for other in found:
-            if other is not line and other.dirty and copy is not None:
-                copy.data.update(other.data)
-        return [other for other in found if other is not line]
+    def synonyms(self, cpu: int, line: Line) -> list[Line]:
+        """Return the CPU's other copies of a data line, which stand in other sets."""
+        lines = [other for _, _, other in self.l1[cpu]["d"].lines()]
+        return [other for other in lines if other.tag == line.tag and other is not line]
 
     # --- second level and directory ----------------------------------------------------------
 
@@ -551,7 +560,7 @@ class Memory:
     def l2_fill(self, cpu: int, fline: tuple[int, int], state: str) -> None:
         """Allocate the line in the second level, evicting as needed."""
         array, index = self.l2[cpu], self.l2_index(fline)
-        way = array.victim(index)
+        way = array.victim(index, self.draw)
         old = array.sets[index][way]
         if old is not None:
             array.sets[index][way] = None
@@ -567,6 +576,83 @@ class Memory:
         array.sets[index][way] = Line(fline, data, state=state)
         array.touch(index, way, fill=True)
         self.lost[cpu, fline] = "held"
+
+    def draw(self, ways: int) -> int:
+        """Return a way at random: the C standard's example generator, from seed 0."""
+        self.random = (self.random * 1103515245 + 12345) % 2**31
+        return (self.random >> 12) % ways
+
+    # --- what is no cached reference ---------------------------------------------------------
+
+    def uncached(self, cpu: int, kind: str, page: int) -> None:
+        """Make an uncached reference; pages beyond the RAM are device registers."""
+        config = self.config
+        self.counters[cpu]["uncached"] += 1
+        if page >= config.pages:
+            self.charge(cpu, "uncached_stall_cycles", config.device_cycles)
+            return
+        if page not in self.frame_at:
+            self.place(cpu, page)
+        if kind == "uncached_store":
+            self.collapse(cpu, page)
+        local = self.home(self.frame(cpu, page)) == config.node_of[cpu]
+        cost = config.uncached_local_cycles if local else config.uncached_remote_cycles
+        self.charge(cpu, "uncached_stall_cycles", cost)
+
+    def cache_op(self, cpu: int, operation: int, vaddr: int, page: int) -> None:
+        """Do a CACHE instruction (MIPS32 volume II): bits 1:0 the cache, bits 4:2 the action.
+
+        Reading: invalidations write dirty data back, as a victim does; tags are never stored or
+        loaded, and Fill does nothing.
+        """
+        self.counters[cpu]["cache_ops"] += 1
+        action, cache = divmod(operation, 4)
+        if cache > 1:
+            return
+        array = self.l1[cpu]["d" if cache else "i"]
+        size, sets = array.shape.line_bytes, array.shape.sets
+        index = vaddr // size % sets
+        if action == 0:
+            self.l1_evict(cpu, array, index, vaddr // size // sets % array.shape.ways)
+            return
+        way = array.find(index, (page, vaddr % PAGE_BYTES // size))
+        line = None if way is None else array.sets[index][way]
+        if way is None or line is None:
+            return
+        if action == 4 or (action == 5 and cache == 1):
+            self.l1_evict(cpu, array, index, way)
+        elif action == 6 and cache == 1 and line.dirty:
+            fline = self.fline(cpu, page, vaddr % PAGE_BYTES)
+            self.write_back(cpu, fline, line)
+            line.dirty = False
+            self.settle(cpu, fline, cleaned=True)
+
+    def drop_page(self, page: int) -> None:
+        """Drop a page whose content is dead: its lines unwritten, and its frame."""
+        for cpu in range(self.cpus):
+            for side in ("i", "d"):
+                for _, _, line in self.l1[cpu][side].lines():
+                    if line.tag[0] == page:
+                        self.l1[cpu][side].drop(line)
+        self.unplace(page, keep=False)
+        for unit in range(PAGE_BYTES // self.unit_bytes):
+            self.newest.pop((page, unit), None)
+
+    def retouch(self) -> None:
+        """Take every page's frame, so that the next reference is a first touch again."""
+        for page in range(self.config.pages):
+            self.unplace(page, keep=True)
+
+    def unplace(self, page: int, *, keep: bool) -> None:
+        """Take a page's frames; ``keep`` writes modified second-level lines back."""
+        if page not in self.frame_at:
+            return
+        if page in self.policy and self.policy[page].master is not None:
+            self.collapse_frames(page)
+        frame = self.frame_at[page][0]
+        self.drop_frame(frame, keep=keep)
+        self.release(frame)
+        del self.frame_at[page]
 
     # --- placement ---------------------------------------------------------------------------
 
@@ -629,6 +715,7 @@ class Memory:
         assert frame is not None, "the machine has a frame for every page"
         self.frame_at[page] = [frame] * config.nodes
         self.page_of[frame] = page
+        self.rehome(page)
 
     def flines(self, frame: int) -> list[tuple[int, int]]:
         """Return all second-level lines of a frame."""

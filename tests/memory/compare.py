@@ -35,7 +35,7 @@ def random_config(rng: random.Random, *, same_line: bool = True, moving: bool = 
             rng.choice([1, 2, 8]),
             rng.choice([1, 2, 4]),
             rng.choice([line for line in l2_lines if line <= granule or cpus == 1]),
-            rng.choice(["lru", "fifo"]),
+            rng.choice(["lru", "lru", "fifo", "random"]),
         ),
         granule_bytes=granule,
         protocol=rng.choice(["mesi", "msi"]),
@@ -137,7 +137,7 @@ def naive_state(memory: Memory) -> dict[str, Any]:
 
 def difference(ours: dict[str, Any], theirs: dict[str, Any]) -> dict[str, Any]:
     """Return what differs, as {what: (kernel, oracle)}; for tables only the differing parts."""
-    result = {}
+    result: dict[str, Any] = {}
     for name in sorted(set(ours) | set(theirs)):
         a, b = ours.get(name), theirs.get(name)
         if a == b:

@@ -40,7 +40,7 @@ def key(memory: Memory) -> object:
     for cpu in range(memory.cpus):
         for array in (memory.l1[cpu]["i"], memory.l1[cpu]["d"], memory.l2[cpu]):
             for index, ways in enumerate(array.sets):
-                row = []
+                row: list[object] = []
                 for line in ways:
                     if line is None:
                         row.append(None)
@@ -166,7 +166,7 @@ def walk(
     """
     start = Memory(config)
     seen = {key(start)}
-    frontier = [(pickle.dumps(start), ())]
+    frontier: list[tuple[bytes, tuple[Reference, ...]]] = [(pickle.dumps(start), ())]
     references = list(alphabet)
     transitions = 0
     for level in range(depth):
