@@ -184,6 +184,7 @@ class Memory:
         # Data: memory by frame, the newest version of a unit, and who wrote it.
         self.unit_bytes = min(config.l1i.line_bytes, config.l1d.line_bytes, config.l2.line_bytes)
         self.memory: dict[tuple[int, int], int] = {}
+        self.saved: dict[tuple[int, int], int] = {}  # of pages without a frame
         self.newest: dict[tuple[int, int], tuple[int, int]] = {}
         self.version = 0
         self.clock = [0] * self.cpus
@@ -374,6 +375,8 @@ class Memory:
         page, number = line.tag
         if page not in self.frame_at:  # Taken by a new first touch: it goes home nowhere yet.
             self.counters[cpu]["writebacks"] += line.dirty
+            if line.dirty:
+                self.saved.update({(page, u): version for u, version in line.data.items()})
             return
         fline = self.fline(cpu, page, number * array.shape.line_bytes)
         if line.dirty:
@@ -637,6 +640,7 @@ class Memory:
         self.unplace(page, keep=False)
         for unit in range(PAGE_BYTES // self.unit_bytes):
             self.newest.pop((page, unit), None)
+            self.saved.pop((page, unit), None)
 
     def retouch(self) -> None:
         """Take every page's frame, so that the next reference is a first touch again."""
@@ -651,6 +655,8 @@ class Memory:
             self.collapse_frames(page)
         frame = self.frame_at[page][0]
         self.drop_frame(frame, keep=keep)
+        for unit in range(PAGE_BYTES // self.unit_bytes):
+            self.saved[page, unit] = self.memory.get((frame, unit), 0)
         self.release(frame)
         del self.frame_at[page]
 
@@ -715,6 +721,8 @@ class Memory:
         assert frame is not None, "the machine has a frame for every page"
         self.frame_at[page] = [frame] * config.nodes
         self.page_of[frame] = page
+        for unit in range(PAGE_BYTES // self.unit_bytes):
+            self.memory[frame, unit] = self.saved.get((page, unit), 0)
         self.rehome(page)
 
     def flines(self, frame: int) -> list[tuple[int, int]]:

@@ -15,8 +15,14 @@ Stream = list[tuple[int, str, int, int, int]]  # cpu, kind, vaddr, guest page, w
 PAGES = 8
 
 
-def random_config(rng: random.Random, *, same_line: bool = True, moving: bool = False) -> Config:
-    """Draw a small machine; ``same_line`` makes the second level's line the granule."""
+def random_config(
+    rng: random.Random, *, same_line: bool = True, moving: bool = False, longer: bool = False
+) -> Config:
+    """Draw a small machine.
+
+    ``same_line`` makes the second level's line the granule; otherwise it is shorter, or with one
+    CPU (or ``longer``) any length.
+    """
     nodes = rng.choice([2, 4] if moving else [1, 2, 4])
     cpus = rng.choice([c for c in (1, 2, 3, 4) if c >= nodes])
     granule = rng.choice([64, 128, 256])
@@ -25,7 +31,8 @@ def random_config(rng: random.Random, *, same_line: bool = True, moving: bool = 
     def level_one(lines: list[int]) -> Cache:
         return Cache(rng.choice([1, 2, 4, 256]), rng.choice([1, 2, 4]), rng.choice(lines))
 
-    l2_lines = [granule] if same_line else [64, 128, 256] if cpus == 1 else [64, granule]
+    l2_lines = [granule] if same_line else [64, 128, 256]
+    longer = longer or cpus == 1
     config = Config(
         node_of=node_of,
         nodes=nodes,
@@ -34,7 +41,7 @@ def random_config(rng: random.Random, *, same_line: bool = True, moving: bool = 
         l2=Cache(
             rng.choice([1, 2, 8]),
             rng.choice([1, 2, 4]),
-            rng.choice([line for line in l2_lines if line <= granule or cpus == 1]),
+            rng.choice([line for line in l2_lines if line <= granule or longer]),
             rng.choice(["lru", "lru", "fifo", "random"]),
         ),
         granule_bytes=granule,
