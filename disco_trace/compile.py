@@ -25,7 +25,8 @@ def cache_folder() -> Path:
             digest.update(file.name.encode())
             digest.update(file.read_bytes())
     digest.update((package / "trace" / "schema.py").read_bytes())
-    digest.update(Path(__file__).read_bytes())
+    for file in (Path(__file__), package / "jit.py"):
+        digest.update(file.read_bytes())
     digest.update(os.environ.get("NUMBA_BOUNDSCHECK", "").encode())
     root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     python = f"py{sys.version_info[0]}{sys.version_info[1]}"

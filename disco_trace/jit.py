@@ -13,7 +13,7 @@ prepare()
 
 from numba import njit  # noqa: E402
 
-_OPTIONS = {"cache": True, "nogil": True, "error_model": "numpy"}
+_OPTIONS = {"cache": True, "nogil": True, "error_model": "numpy", "_nrt": False}
 
 kernel = njit(**_OPTIONS)
 helper = njit(**_OPTIONS)

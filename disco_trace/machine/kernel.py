@@ -946,15 +946,19 @@ def run(mc, m, budget):
         fdelta = U(0)
         yielded = False
         single = False
+        # An access that has paid for its line completes before anyone can take the line away;
+        # otherwise CPUs that fight for a line could start their stores again for ever.
+        owed = False
         turn_start = cop0.turn_clock(mc, m, cpu) + n
         retired_before = s[S_RETIRED] + s[S_SINCE] + n - s[S_EXTRA]
 
         while True:
             # Everything that can have changed is looked at again here.
-            if crowded(mc, m) or g[G_EXIT] != 0 or yielded:
-                break
-            if g[G_CONTEXTS] + ROOM > mc.contexts.shape[0] and p[X_CONTEXTS_FULL] == 0:
-                break
+            if not owed:
+                if crowded(mc, m) or g[G_EXIT] != 0 or yielded:
+                    break
+                if g[G_CONTEXTS] + ROOM > mc.contexts.shape[0] and p[X_CONTEXTS_FULL] == 0:
+                    break
             now = cop0.turn_clock(mc, m, cpu)
             end = min(g[G_TURN], turn_start + turn)
             if now + n >= s[S_DEADLINE]:
@@ -965,7 +969,7 @@ def run(mc, m, budget):
                 n = np.int64(0)
                 fbase = U1
                 continue
-            if now + n >= end:
+            if now + n >= end and not owed:
                 break
             limit = min(end, s[S_DEADLINE]) - now
             left = p[X_MAX_INSTRUCTIONS] - g[G_INSTRUCTIONS]
@@ -976,6 +980,9 @@ def run(mc, m, budget):
             limit = min(limit, n + left - retired)
             if single:
                 limit = min(limit, n + 1)
+            if owed:
+                limit = n + 1
+                owed = False
             mode = s[S_CONTEXT] & 3
             useg_end = U(0) if k[STATUS] & 4 else SIGN
             high_size = U(0)
@@ -1052,6 +1059,7 @@ def run(mc, m, budget):
                         s[S_PC] = here
                         s[S_NPC] = np.int64(pc)
                         s[S_SLOT] = was_slot
+                        owed = True
                         continue
                 else:
                     kind = UNCACHED_FETCH
