@@ -63,7 +63,7 @@ def replay(
     from disco_trace.replay.results import Results
 
     contexts = reader.contexts()
-    ids = contexts.num_rows
+    ids = len(contexts["id"])
     memory = build(spec, record_misses=record_misses, contexts=4 * max(ids, 1))
     columns = (*REPLAY_COLUMNS, "pc") if record_misses else REPLAY_COLUMNS
     total = reader.rows.get("refs", 0)
@@ -90,7 +90,7 @@ def replay(
                     "the trace contradicts itself",
                     file=trace,
                     expected="a row that fits the first-level caches and contexts before it",
-                    found=f"reference {place[0]}, control row {place[1]} of segment {segment.index}",
+                    found=f"segment {segment.index}, reference {place[0]}, control row {place[1]}",
                     hint=f"disco-trace check {trace}",
                 )
             done += segment.n_refs
@@ -162,7 +162,7 @@ def _mask(contexts: Any, phase: int, size: int) -> np.ndarray[Any, Any] | None:
         return None
     mask = np.zeros(size, np.int64)
     for identifier, number in zip(
-        contexts.column("id").to_pylist(), contexts.column("phase").to_pylist(), strict=True
+        contexts["id"].tolist(), contexts["phase"].tolist(), strict=True
     ):
         mask[4 * identifier : 4 * identifier + 4] = number == phase
     return mask
