@@ -786,9 +786,17 @@ class Memory:
         """Give the CPU's node a read-only copy of the page.
 
         Reading: a page keeps a frame for each page of the guest, so replicas may only use what
-        lies above that. Dirty lines are written back and stay as shared copies.
+        lies above that. Not while a first level holds part of the page dirty (its stores there
+        are no events); the second level's dirty lines are written back and stay as shared copies.
         """
         config = self.config
+        if any(
+            line.dirty and line.tag[0] == page
+            for caches in self.l1
+            for _, _, line in caches["d"].lines()
+        ):
+            self.refuse(cpu, page, "write_shared", home, node)
+            return
         replicas = sum(len(set(frames)) - 1 for frames in self.frame_at.values())
         room = replicas < config.nodes * config.frames_per_node - config.pages
         frame = self.allocate(node) if room else None

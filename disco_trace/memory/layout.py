@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from disco_trace.errors import DiscoError
 from disco_trace.trace.schema import METRICS, MISS, MOVE, N_METRICS
 
 PAGE_SHIFT = 12
@@ -78,6 +79,7 @@ INTERVAL = np.dtype(
     [("cpu", "i8"), ("start", "i8"), ("end", "i8"), ("values", "i8", (N_METRICS,))], align=True
 )
 
+MOST_PARTS = 255
 MISS_ROWS = 1 << 18
 MOVE_ROWS = 1 << 14
 INTERVAL_ROWS = 1 << 11
@@ -94,8 +96,8 @@ class Memory(NamedTuple):
     counts: uint8 [granules, cpus], first-level lines of the granule that the CPU holds.
     l2: per CPU [tags, order]. A tag is `(fline + 1) * 4 + state`.
     dir: four words an fline. frame_at: [pages, nodes]. frame_page: page that owns a frame, or −1.
-    accounts: [cpus, contexts, metrics]. free: [nodes, 1 + node_frames]: a stack of freed frames, after
-        its depth. node_next: frames of a node ever handed out.
+    accounts: [cpus, contexts, metrics]. free: [nodes, 1 + node_frames]:
+        a stack of freed frames, after its depth. node_next: frames of a node ever handed out.
     """
 
     p: np.ndarray
@@ -128,8 +130,9 @@ def log2(value: int) -> int:
 
 
 def identity_order(ways: int) -> int:
-    """Return the order word of an untouched set: way 0 most recent."""
-    return sum(way << (4 * way) for way in range(ways))
+    """Return the order word of an untouched set: way 0 most recent; 16 ways use the sign bit."""
+    word = sum(way << (4 * way) for way in range(ways))
+    return word - (1 << 64) if word >> 63 else word
 
 
 def build(spec: Any, *, record_misses: bool = False, contexts: int = 64) -> Memory:
@@ -194,6 +197,17 @@ def build(spec: Any, *, record_misses: bool = False, contexts: int = 64) -> Memo
     p[P_RECORD_MISSES] = record_misses
     p[P_FEEDBACK] = spec.time.feedback == "full"
 
+    # First-level lines of a granule are counted in a byte, all colours and both sides.
+    parts = sum(
+        int(p[colours]) * max(1, machine.granule_bytes >> int(p[shift]))
+        for colours, shift in ((P_I_COLOURS, P_I_SHIFT), (P_D_COLOURS, P_D_SHIFT))
+    )
+    if parts > MOST_PARTS:
+        raise DiscoError(
+            "the first-level caches can hold too many synonyms of a granule",
+            expected=f"at most {MOST_PARTS} lines: more ways, longer lines or less capacity",
+            found=str(parts),
+        )
     granules = pages << (PAGE_SHIFT - int(p[P_GRANULE_SHIFT]))
     frames = nodes * node_frames
     flines = (frames << PAGE_SHIFT) >> int(p[P_L2_SHIFT])
@@ -208,7 +222,7 @@ def build(spec: Any, *, record_misses: bool = False, contexts: int = 64) -> Memo
         l2[base : base + l2_sets] = identity_order(l2_ways)
         cpu[c * CPU_WORDS + C_NODE] = c * nodes // cpus
     return Memory(
-        p=p, cpu=cpu, fill=np.zeros(16, np.int64), l1=l1,
+        p=p, cpu=cpu, fill=_fill(machine.seed), l1=l1,
         presence=np.zeros(granules * 2, np.int64), counts=np.zeros(granules * cpus, np.uint8),
         l2=l2, dir=np.zeros(flines * 4, np.int64),
         frame_at=np.full(pages * nodes, -1, np.int32), frame_page=np.full(frames, -1, np.int32),
@@ -220,6 +234,13 @@ def build(spec: Any, *, record_misses: bool = False, contexts: int = 64) -> Memo
         misses=np.zeros(MISS_ROWS, MISS), moves=np.zeros(MOVE_ROWS, MOVE),
         intervals=np.zeros(INTERVAL_ROWS, INTERVAL),
     )  # fmt: skip
+
+
+def _fill(seed: int) -> np.ndarray:
+    """Return the counters and flags, with the generator of random replacement seeded."""
+    fill = np.zeros(16, np.int64)
+    fill[F_RANDOM] = seed & 0x7FFFFFFF
+    return fill
 
 
 def with_contexts(memory: Memory, contexts: int) -> Memory:

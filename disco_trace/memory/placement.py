@@ -168,8 +168,8 @@ def collapse_page(m, page):
 
 
 @helper
-def unplace_page(m, page):
-    """Forget where a page is (its content died, or first touch is dealt again)."""
+def unplace_page(m, page, write_back):
+    """Forget where a page is: its content died, or (`write_back`) first touch is dealt again."""
     nodes = m.p[P_NODES]
     frame = m.frame_at[page * nodes]
     if frame < 0:
@@ -177,7 +177,7 @@ def unplace_page(m, page):
     if m.page[page * PAGE_WORDS + G_REPLICATED] != 0:
         collapse_page(m, page)
         frame = m.frame_at[page * nodes]
-    drop_frame(m, frame, True)
+    drop_frame(m, frame, write_back)
     release(m, frame)
     for node in range(nodes):
         m.frame_at[page * nodes + node] = -1

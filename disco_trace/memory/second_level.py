@@ -100,6 +100,17 @@ def dirty_part_of(m, fline, cpu):
     return False
 
 
+@helper
+def dirty_above(m, page):
+    """Tell whether any first level holds a dirty part of a page."""
+    shift = m.p[P_GRANULE_SHIFT]
+    first = (page << 12) >> shift
+    dirty = False
+    for g in range(first, first + (4096 >> shift)):
+        dirty = dirty or m.presence[2 * g + 1] != 0
+    return dirty
+
+
 @inline
 def l2_insert(m, cpu, fline, state):
     """Allocate a line in a CPU's second level, evicting if the set is full."""

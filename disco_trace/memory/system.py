@@ -319,12 +319,12 @@ def cache_operation(m, cpu, operation, vaddr, page):
         at = tags + (vaddr >> way_shift) % ways
         if m.l1[at] != 0:
             evict_line(m, cpu, at, shift)
-    elif action == 4 or action == 5 or (action == 6 and data):
+    elif action == 4 or (data and (action == 5 or action == 6)):
         key = (((page << 12) | (vaddr & 4095)) >> shift) + 1
         for way in range(ways):
             if m.l1[tags + way] >> 1 == key:
                 if action == 6:
-                    clean_line(m, tags + way, shift)
+                    clean_line(m, cpu, tags + way, shift)
                 else:
                     evict_line(m, cpu, tags + way, shift)
 
@@ -338,12 +338,22 @@ def evict_line(m, cpu, at, shift):
 
 
 @helper
-def clean_line(m, at, shift):
+def clean_line(m, cpu, at, shift):
     """Write a dirty first-level line back and keep it clean."""
+    p = m.p
     tag = m.l1[at]
     if tag & 1:
+        line = (tag >> 1) - 1
         m.l1[at] = tag & ~1
-        forget_dirty(m, ((tag >> 1) - 1) >> (m.p[P_GRANULE_SHIFT] - shift))
+        forget_dirty(m, line >> (p[P_GRANULE_SHIFT] - shift))
+        address = line << shift
+        frame = m.frame_at[(address >> 12) * p[P_NODES] + m.cpu[cpu * CPU_WORDS + C_NODE]]
+        if frame < 0:
+            account(m, cpu, M_WRITEBACKS, 1)
+            return
+        fline = ((frame << 12) | (address & 4095)) >> p[P_L2_SHIFT]
+        if (m.dir[4 * fline + D_SHARERS] >> cpu) & 1 == 0:
+            evict_without_second(m, cpu, fline, 1)
 
 
 @helper
@@ -453,7 +463,10 @@ def cached(m, cpu, kind, way, vaddr, page, seq, pc):
         if p[P_POLICY] >= MIGRATE:
             count_write(m, cpu, page)
     if write and (at >= 0 or kind == UPGRADE):
-        # Permission without data.
+        # Permission without data. Another owner's dirty data (of another granule of a longer
+        # line) goes home.
+        if owner & OWNER_DIRTY:
+            account(m, (owner & 255) - 1, M_WRITEBACKS, 1)
         invalidate_others(m, cpu, fline, others)
         m.dir[d + D_OWNER] = (cpu + 1) | OWNER_DIRTY
         if at >= 0:
@@ -564,11 +577,11 @@ def drop_page(m, page):
                 if (holders >> cpu) & 1:
                     drop_parts(m, cpu, granule, False, False)
         m.presence[2 * granule + 1] = 0
-    unplace_page(m, page)
+    unplace_page(m, page, False)
 
 
 @helper
 def retouch(m):
     """Unplace every page, so that the next reference is a first touch again."""
     for page in range(m.p[P_PAGES]):
-        unplace_page(m, page)
+        unplace_page(m, page, True)

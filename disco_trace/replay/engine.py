@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import time
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from disco_trace.compile import load
 from disco_trace.config import Spec, from_dict, replayable, spec_id, to_dict
 from disco_trace.config.replayable import overall
 from disco_trace.errors import DiscoError
@@ -59,8 +61,11 @@ def replay(
             return _result(run, path, begin, reader.rows.get("refs", 0), True, fidelity)
 
     from disco_trace.memory.layout import build
-    from disco_trace.replay.kernel import DONE, DRAIN, replay_segment
+    from disco_trace.replay.kernel import DONE, DRAIN, compile_kernels, replay_segment
     from disco_trace.replay.results import Results
+
+    compile_seconds = load(compile_kernels)
+    begin += compile_seconds
 
     contexts = reader.contexts()
     ids = len(contexts["id"])
@@ -109,7 +114,8 @@ def replay(
                 "recorded_references": done,
             },
         )
-    return _result(Run.open(path), path, begin, done, False, fidelity)
+    result = _result(Run.open(path), path, begin, done, False, fidelity)
+    return dataclasses.replace(result, compile_seconds=compile_seconds)
 
 
 def _result(

@@ -97,7 +97,8 @@ def compile_kernels() -> None:
 
     m = build(Spec(), contexts=4)
     empty = {name: np.zeros(0, dtype) for name, dtype in REPLAY_DTYPES.items()}
-    replay_segment(m, np.zeros(2, np.int64), 0, *empty.values(), np.zeros(0, "u8"), np.zeros(0, EVENT))
+    place, pcs, events = np.zeros(2, np.int64), np.zeros(0, "u8"), np.zeros(0, EVENT)
+    replay_segment(m, place, 0, *empty.values(), pcs, events)
 
 
 # The columns that a replay reads, in the order of `replay_segment`'s parameters.

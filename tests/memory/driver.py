@@ -46,6 +46,7 @@ def build(config: Config, pages: int, *, record_misses: bool = True) -> layout.M
             l1i=cache(config.l1i),
             l1d=cache(config.l1d),
             granule_bytes=config.granule_bytes,
+            seed=0,
         ),
         memory=SimpleNamespace(
             l2=cache(config.l2),

@@ -34,9 +34,6 @@ def test_moving_pages(seed: int, length: int) -> None:
     check(seed, length, moving=True)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="an upgrade of a line that another CPU owns dirty loses its write-back"
-)
 def test_second_level_lines_above_the_granule() -> None:
     for seed in range(60):
         check(seed, 400, same_line=False, longer=True)

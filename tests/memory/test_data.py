@@ -11,21 +11,10 @@ from tests.memory.compare import random_config, random_stream
 from tests.memory.exhaustive import check_read, check_state
 from tests.naive import Memory
 
-HOLE = pytest.mark.xfail(
-    strict=True,
-    reason="a page may be replicated while a first level holds a part of it dirty: further stores"
-    " there are no events, so they neither collapse the page nor reach its replicas",
-)
-
 
 @pytest.mark.parametrize(
     "policy",
-    [
-        "first-touch",
-        "migrate",
-        pytest.param("replicate", marks=HOLE),
-        pytest.param("migrate-replicate", marks=HOLE),
-    ],
+    ["first-touch", "migrate", "replicate", "migrate-replicate"],
 )
 def test_reads_see_the_newest_version(policy: str) -> None:
     for seed in range(40):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 
 import numpy as np
-import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -105,19 +104,16 @@ def test_cache_operations(seed: int, length: int) -> None:
     check(seed, length, "c")
 
 
-@pytest.mark.xfail(strict=True, reason="the kernel takes an instruction Fill for a hit invalidate")
 def test_instruction_fill() -> None:
     for seed in range(10):
         check(seed, 200, "c", operations=(FILL,))
 
 
-@pytest.mark.xfail(strict=True, reason="without a second-level copy nothing is written home")
 def test_hit_write_back() -> None:
     for seed in range(40):
         check(seed, 300, "c", operations=(WRITE_BACK,))
 
 
-@pytest.mark.xfail(strict=True, reason="the kernel writes a dead page's modified lines back")
 def test_dead_pages() -> None:
     for seed in range(20):
         check(seed, 200, "d", moving=seed % 2 == 1)

@@ -52,7 +52,7 @@ from disco_trace.memory.placement import (
     node_of,
     replica_room,
 )
-from disco_trace.memory.second_level import account
+from disco_trace.memory.second_level import account, dirty_above
 from disco_trace.trace.schema import MOVE_REASONS
 
 R_HOT = MOVE_REASONS.index("hot")
@@ -145,7 +145,14 @@ def migrate(m, cpu, seq, page, home, node):
 
 @helper
 def replicate(m, cpu, seq, page, home, node):
-    """Give the node where a page is hot a read-only copy."""
+    """Give the node where a page is hot a read-only copy.
+
+    Not while a first level holds part of the page dirty: stores that hit there are no events, so
+    they would neither collapse the page nor reach its copies.
+    """
+    if dirty_above(m, page):
+        refuse(m, cpu, seq, page, R_WRITE_SHARED, home, node)
+        return
     frame = allocate(m, node) if replica_room(m) else -1
     if frame < 0:
         refuse(m, cpu, seq, page, R_NO_FRAME, home, node)
