@@ -46,7 +46,7 @@ def sql(
     ] = None,
     phase: Annotated[
         str | None,
-        typer.Option("--phase", metavar="NAME", help="Only rows of this phase of the guest."),
+        typer.Option("--phase", metavar="NAME", help="Only this phase of the guest, with those inside it."),
     ] = None,
     output: common.Out = None,
     force: common.Force = False,

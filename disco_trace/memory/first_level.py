@@ -5,7 +5,9 @@ Nothing here reads a frame, the second level or the directory. See docs/architec
 
 from __future__ import annotations
 
-from disco_trace.jit import helper, inline
+import numpy as np
+
+from disco_trace.jit import helper, index, inline
 from disco_trace.memory.layout import (
     P_CPUS,
     P_D_COLOURS,
@@ -68,6 +70,10 @@ def drop_parts(m, cpu, granule, data_only, clean_only):
     """
     p = m.p
     changed = 0
+    # Once as many lines are found as there are, nothing is left to look for.
+    there = np.int64(m.counts[index(granule * p[P_CPUS] + cpu)])
+    if clean_only:
+        there = m.presence[2 * granule + 1] >> 8
     first = granule << p[P_GRANULE_SHIFT]
     end = first + (1 << p[P_GRANULE_SHIFT])
     base = cpu * p[P_L1_STRIDE]
@@ -79,14 +85,14 @@ def drop_parts(m, cpu, granule, data_only, clean_only):
             shift, sets, ways = p[P_I_SHIFT], p[P_I_SETS], p[P_I_WAYS]
             tags, colours = base + p[P_I_TAGS], p[P_I_COLOURS]
         address = first
-        while address < end:
+        while address < end and changed < there:
             line = address >> shift
             key = line + 1
             in_page = (address & 4095) >> shift
             for colour in range(colours):
                 s = (in_page + ((colour << 12) >> shift)) & (sets - 1)
                 for way in range(ways):
-                    tag = l1_at = tags + s * ways + way
+                    l1_at = index(tags + s * ways + way)
                     tag = m.l1[l1_at]
                     if tag >> 1 == key:
                         if clean_only:

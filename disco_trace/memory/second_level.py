@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from disco_trace.jit import helper, inline
+from disco_trace.jit import helper, index, inline
 from disco_trace.memory.first_level import promote
 from disco_trace.memory.layout import (
     C_CONTEXT,
@@ -44,7 +44,7 @@ def l2_find(m, cpu, fline):
     """Return the index in m.l2 of the CPU's copy of a line, or −1."""
     p = m.p
     ways = p[P_L2_WAYS]
-    first = cpu * p[P_L2_STRIDE] + (fline & (p[P_L2_SETS] - 1)) * ways
+    first = index(cpu * p[P_L2_STRIDE] + (fline & (p[P_L2_SETS] - 1)) * ways)
     key = fline + 1
     for way in range(ways):
         if m.l2[first + way] >> 2 == key:
@@ -59,7 +59,7 @@ def l2_touch(m, cpu, fline, at):
     if p[P_L2_REPLACEMENT] == LRU:
         s = fline & (p[P_L2_SETS] - 1)
         way = at - cpu * p[P_L2_STRIDE] - s * p[P_L2_WAYS]
-        order = cpu * p[P_L2_STRIDE] + p[P_L2_ORDER] + s
+        order = index(cpu * p[P_L2_STRIDE] + p[P_L2_ORDER] + s)
         if m.l2[order] & 15 != way:
             promote(m.l2, order, way)
 
@@ -72,10 +72,10 @@ def presence_of(m, fline):
     """
     p = m.p
     shift = p[P_L2_SHIFT]
-    page = m.frame_page[(fline << shift) >> 12]
+    page = m.frame_page[index(fline << shift) >> 12]
     if page < 0:
         return 0
-    first = ((page << 12) | ((fline << shift) & 4095)) >> p[P_GRANULE_SHIFT]
+    first = index((page << 12) | ((fline << shift) & 4095)) >> p[P_GRANULE_SHIFT]
     mask = m.presence[2 * first]
     if shift > p[P_GRANULE_SHIFT]:
         for g in range(first + 1, first + (1 << (shift - p[P_GRANULE_SHIFT]))):
@@ -117,8 +117,8 @@ def l2_insert(m, cpu, fline, state):
     p = m.p
     ways = p[P_L2_WAYS]
     s = fline & (p[P_L2_SETS] - 1)
-    first = cpu * p[P_L2_STRIDE] + s * ways
-    order = cpu * p[P_L2_STRIDE] + p[P_L2_ORDER] + s
+    first = index(cpu * p[P_L2_STRIDE] + s * ways)
+    order = index(cpu * p[P_L2_STRIDE] + p[P_L2_ORDER] + s)
     way = -1
     for candidate in range(ways):
         if m.l2[first + candidate] == 0:
@@ -140,7 +140,7 @@ def l2_insert(m, cpu, fline, state):
 @inline
 def l2_evict(m, cpu, tag):
     """Send a victim home: write it back if modified, and keep what the first level still holds."""
-    line = (tag >> 2) - 1
+    line = index((tag >> 2) - 1)
     d = 4 * line
     if tag & 3 == MODIFIED:
         account(m, cpu, M_WRITEBACKS, 1)

@@ -18,7 +18,7 @@ them before the next event.
 
 from __future__ import annotations
 
-from disco_trace.jit import expand, helper, inline
+from disco_trace.jit import expand, helper, index, inline
 from disco_trace.memory.first_level import (
     data_set,
     drop_parts,
@@ -76,6 +76,7 @@ from disco_trace.memory.layout import (
     MODIFIED,
     OWNER_DIRTY,
     P_COLLAPSE_COST,
+    P_CONTEXTS,
     P_CPUS,
     P_D_COLOURS,
     P_D_ORDER,
@@ -158,6 +159,15 @@ def full(m):
 
 
 @inline
+def rows_left(m):
+    """Return how many references the result buffers certainly have room for, when not `full`."""
+    misses = m.misses.shape[0] - m.fill[F_MISSES]
+    moves = m.moves.shape[0] - m.fill[F_MOVES]
+    intervals = m.intervals.shape[0] - m.fill[F_INTERVALS] - 64
+    return min(misses, moves, intervals) // MARGIN
+
+
+@inline
 def count(m, cpu, metric, value):
     """Add to a metric of the CPU's current context."""
     account(m, cpu, metric, value)
@@ -171,7 +181,7 @@ def enter(m, cpu, context, work):
     m.cpu[at + C_BASE] += work
     clock = m.cpu[at + C_CLOCK] + work
     m.cpu[at + C_CLOCK] = clock
-    account(m, cpu, M_WORK, work)
+    m.accounts[index((cpu * m.p[P_CONTEXTS] + context) * N_METRICS) + M_WORK] += work
     if clock - m.cpu[at + C_INTERVAL_START] >= m.p[P_INTERVAL]:
         snapshot(m, cpu)
 
@@ -206,6 +216,14 @@ def stall(m, cpu, metric, cycles):
 
 
 @inline
+def charge_stall(m, cpu, at, cycles):
+    """Charge a stall on the clock and to an entry of the accounts."""
+    m.cpu[cpu * CPU_WORDS + C_CLOCK] += cycles
+    m.accounts[at] += cycles
+    return cycles
+
+
+@inline
 def idle(m, cpu, cycles):
     """Advance a waiting CPU's clock."""
     m.cpu[cpu * CPU_WORDS + C_CLOCK] += cycles
@@ -216,9 +234,9 @@ def idle(m, cpu, cycles):
 def evict_first(m, cpu, tag, shift):
     """Take a victim out of the first level; tell the second level and directory what changed."""
     p = m.p
-    line = (tag >> 1) - 1
+    line = index((tag >> 1) - 1)
     granule = line >> (p[P_GRANULE_SHIFT] - shift)
-    at = granule * p[P_CPUS] + cpu
+    at = index(granule * p[P_CPUS] + cpu)
     left = m.counts[at] - 1
     m.counts[at] = left
     if left == 0:
@@ -226,10 +244,10 @@ def evict_first(m, cpu, tag, shift):
     if tag & 1:
         forget_dirty(m, granule)
     if left == 0 or tag & 1:
-        address = line << shift
-        frame = m.frame_at[(address >> 12) * p[P_NODES] + m.cpu[cpu * CPU_WORDS + C_NODE]]
+        address = index(line << shift)
+        frame = m.frame_at[index((address >> 12) * p[P_NODES] + m.cpu[cpu * CPU_WORDS + C_NODE])]
         if frame >= 0:
-            fline = ((frame << 12) | (address & 4095)) >> p[P_L2_SHIFT]
+            fline = index((frame << 12) | (address & 4095)) >> p[P_L2_SHIFT]
             if (m.dir[4 * fline + D_SHARERS] >> cpu) & 1 == 0:
                 evict_without_second(m, cpu, fline, tag & 1)
         elif tag & 1:
@@ -376,8 +394,10 @@ def cached(m, cpu, kind, way, vaddr, page, seq, pc):
     """Carry out a first-level miss, or a first write to a clean line."""
     p = m.p
     bit = 1 << cpu
-    node = m.cpu[cpu * CPU_WORDS + C_NODE]
-    address = (page << 12) | (vaddr & 4095)
+    books = index((cpu * p[P_CONTEXTS] + m.cpu[cpu * CPU_WORDS + C_CONTEXT]) * N_METRICS)
+    node = index(m.cpu[cpu * CPU_WORDS + C_NODE])
+    page = index(page)
+    address = index((page << 12) | (vaddr & 4095))
     granule = address >> p[P_GRANULE_SHIFT]
     base = cpu * p[P_L1_STRIDE]
     write = kind == STORE or kind == UPGRADE
@@ -386,13 +406,13 @@ def cached(m, cpu, kind, way, vaddr, page, seq, pc):
     if kind == FETCH:
         shift = p[P_I_SHIFT]
         s = instruction_set(m, vaddr)
-        slot = base + p[P_I_TAGS] + s * p[P_I_WAYS] + way
-        order = base + p[P_I_ORDER] + s
+        slot = index(base + p[P_I_TAGS] + s * p[P_I_WAYS] + way)
+        order = index(base + p[P_I_ORDER] + s)
     else:
         shift = p[P_D_SHIFT]
         s = data_set(m, vaddr)
-        slot = base + p[P_D_TAGS] + s * p[P_D_WAYS] + way
-        order = base + p[P_D_ORDER] + s
+        slot = index(base + p[P_D_TAGS] + s * p[P_D_WAYS] + way)
+        order = index(base + p[P_D_ORDER] + s)
     key = (address >> shift) + 1
     victim = m.l1[slot]
     if kind == UPGRADE:
@@ -402,12 +422,12 @@ def cached(m, cpu, kind, way, vaddr, page, seq, pc):
         return -1
 
     # Placement comes first: what follows needs a home.
-    frame = m.frame_at[page * p[P_NODES] + node]
+    frame = m.frame_at[index(page * p[P_NODES] + node)]
     if frame < 0:
         frame = place(m, cpu, seq, page)
     if write and m.page[page * PAGE_WORDS + G_REPLICATED] != 0:
         frame = collapse(m, cpu, seq, page)
-    fline = ((frame << 12) | (vaddr & 4095)) >> p[P_L2_SHIFT]
+    fline = index((frame << 12) | (vaddr & 4095)) >> p[P_L2_SHIFT]
     d = 4 * fline
 
     # First level.
@@ -432,16 +452,16 @@ def cached(m, cpu, kind, way, vaddr, page, seq, pc):
                 drop_synonyms(m, cpu, vaddr, key - 1, True)
         m.l1[slot] = key << 1
     if kind != UPGRADE:
-        m.counts[granule * p[P_CPUS] + cpu] += 1
+        m.counts[index(granule * p[P_CPUS] + cpu)] += 1
     m.presence[2 * granule] |= bit
     if m.l1[order] & 15 != way:
         promote(m.l1, order, way)
 
     # Second level and directory.
     if kind == FETCH:
-        account(m, cpu, M_L1I_MISSES, 1)
+        m.accounts[books + M_L1I_MISSES] += 1
     elif kind != UPGRADE:
-        account(m, cpu, M_L1D_MISSES, 1)
+        m.accounts[books + M_L1D_MISSES] += 1
     at = l2_find(m, cpu, fline)
     owner = m.dir[d + D_OWNER]
     mine = owner & 255 == cpu + 1
@@ -454,12 +474,12 @@ def cached(m, cpu, kind, way, vaddr, page, seq, pc):
         l2_touch(m, cpu, fline, at)
         if kind == UPGRADE:
             return 0
-        account(m, cpu, M_L2_HITS, 1)
-        return stall(m, cpu, M_L1_STALL, p[P_HIT])
+        m.accounts[books + M_L2_HITS] += 1
+        return charge_stall(m, cpu, books + M_L1_STALL, p[P_HIT])
     if kind == UPGRADE and mine:
         return 0
     if write:
-        m.heat[(page * p[P_NODES] + node) * 4 + H_WRITES] += 1
+        m.heat[index((page * p[P_NODES] + node) * 4) + H_WRITES] += 1
         if p[P_POLICY] >= MIGRATE:
             count_write(m, cpu, page)
     if write and (at >= 0 or kind == UPGRADE):
@@ -472,12 +492,12 @@ def cached(m, cpu, kind, way, vaddr, page, seq, pc):
         if at >= 0:
             m.l2[at] = ((fline + 1) << 2) | MODIFIED
             l2_touch(m, cpu, fline, at)
-        account(m, cpu, M_UPGRADES, 1)
+        m.accounts[books + M_UPGRADES] += 1
         if kind == STORE:
-            account(m, cpu, M_L2_HITS, 1)
+            m.accounts[books + M_L2_HITS] += 1
         if local:
-            return stall(m, cpu, M_UPGRADE_STALL, p[P_UPGRADE_LOCAL])
-        return stall(m, cpu, M_UPGRADE_STALL, p[P_UPGRADE_REMOTE])
+            return charge_stall(m, cpu, books + M_UPGRADE_STALL, p[P_UPGRADE_LOCAL])
+        return charge_stall(m, cpu, books + M_UPGRADE_STALL, p[P_UPGRADE_REMOTE])
 
     # A second-level miss. Where does the data come from?
     source = S_LOCAL if local else S_REMOTE
@@ -515,25 +535,25 @@ def cached(m, cpu, kind, way, vaddr, page, seq, pc):
             m.dir[d + D_OWNER] = cpu + 1
     l2_insert(m, cpu, fline, state)
 
-    heat = (page * p[P_NODES] + node) * 4
+    heat = index((page * p[P_NODES] + node) * 4)
     if source == S_LOCAL:
         m.heat[heat + H_LOCAL] += 1
-        account(m, cpu, M_LOCAL, 1)
-        cycles = stall(m, cpu, M_LOCAL_STALL, p[P_LOCAL])
+        m.accounts[books + M_LOCAL] += 1
+        cycles = charge_stall(m, cpu, books + M_LOCAL_STALL, p[P_LOCAL])
     elif source == S_REMOTE:
         m.heat[heat + H_REMOTE] += 1
-        account(m, cpu, M_REMOTE, 1)
-        cycles = stall(m, cpu, M_REMOTE_STALL, p[P_REMOTE])
+        m.accounts[books + M_REMOTE] += 1
+        cycles = charge_stall(m, cpu, books + M_REMOTE_STALL, p[P_REMOTE])
     else:
         m.heat[heat + H_REMOTE] += 1
-        account(m, cpu, M_DIRTY, 1)
-        cycles = stall(m, cpu, M_DIRTY_STALL, p[P_DIRTY])
+        m.accounts[books + M_DIRTY] += 1
+        cycles = charge_stall(m, cpu, books + M_DIRTY_STALL, p[P_DIRTY])
     if miss_class == K_COLD:
-        account(m, cpu, M_COLD, 1)
+        m.accounts[books + M_COLD] += 1
     elif miss_class == K_COHERENCE:
-        account(m, cpu, M_COHERENCE, 1)
+        m.accounts[books + M_COHERENCE] += 1
     else:
-        account(m, cpu, M_CAPACITY, 1)
+        m.accounts[books + M_CAPACITY] += 1
     if p[P_RECORD_MISSES] != 0:
         log_miss(m, cpu, kind, vaddr, page, seq, pc, node_of(m, frame), source, miss_class, cycles)
     if p[P_POLICY] >= MIGRATE:

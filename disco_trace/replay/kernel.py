@@ -7,7 +7,15 @@ import numpy as np
 from disco_trace.jit import kernel
 from disco_trace.memory.events import control
 from disco_trace.memory.layout import P_CONTEXTS, P_CPUS, P_D_WAYS, P_I_WAYS, P_PAGES
-from disco_trace.memory.system import FETCH, UPGRADE, cached, enter, full, uncommon
+from disco_trace.memory.system import (
+    FETCH,
+    UPGRADE,
+    cached,
+    enter,
+    full,
+    rows_left,
+    uncommon,
+)
 
 # What `replay_segment` returns.
 DONE, DRAIN, DAMAGED = range(3)
@@ -28,6 +36,7 @@ def replay_segment(
     e = place[1]
     references = kinds.shape[0]
     p = m.p
+    unchecked = np.int64(0)
     have_pc = pcs.shape[0] == references
     while True:
         # References stand before control row e up to its sequence number.
@@ -35,10 +44,12 @@ def replay_segment(
         if e < events.shape[0]:
             until = min(references, np.int64(events[e]["seq"]) - first_seq - e)
         while i < until:
-            if full(m):
-                place[0] = i
-                place[1] = e
-                return DRAIN
+            if i >= unchecked:
+                if full(m):
+                    place[0] = i
+                    place[1] = e
+                    return DRAIN
+                unchecked = i + rows_left(m)
             cpu = np.int64(cpus[i])
             context = np.int64(contexts[i])
             kind = np.int64(kinds[i])
@@ -70,6 +81,7 @@ def replay_segment(
                 place[1] = e
                 return DONE
             continue
+        unchecked = 0
         if full(m):
             place[0] = i
             place[1] = e

@@ -56,8 +56,8 @@ ARROW_BATCH_ROWS: Final = 100_000
 class Database:
     """Hold the views over some traces and runs; a context manager.
 
-    `phase` limits every view whose rows carry a phase to the one of that name. Raises `DiscoError`
-    for a path that holds no trace or run, or a damaged one.
+    `phase` limits every view whose rows carry a phase to the one of that name, with the phases
+    that lie inside it. Raises `DiscoError` for a path that holds no trace or run, or a damaged one.
     """
 
     def __init__(self, paths: Sequence[Path | str], *, phase: str | None = None) -> None:

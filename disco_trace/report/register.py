@@ -19,6 +19,7 @@ from disco_trace.errors import DiscoError
 from disco_trace.report.sources import RunSource, TraceSource
 from disco_trace.trace import schema
 from disco_trace.trace.encoding import SCHEMAS
+from disco_trace.trace.phases import inner_phases
 from disco_trace.trace.run import Run
 from disco_trace.trace.run_writer import RUN_SCHEMAS
 
@@ -45,14 +46,14 @@ def register(
 ) -> None:
     """Create everything that the SQL modules build on.
 
-    `phase` limits the views whose rows carry one to a phase by name; `DiscoError` if no trace has
-    it.
+    `phase` limits the views whose rows carry one to a phase by name, with the phases inside it;
+    `DiscoError` if no trace has it.
     """
     names = _phase_names(traces)
     if phase is not None and phase not in {name for *_, name in names}:
         known = ", ".join(sorted({name for *_, name in names})) or "no phase is marked"
         raise DiscoError(f"no phase {phase!r}", expected=f"one of {known}", found=phase)
-    _macros(connection, phase)
+    _macros(connection, None if phase is None else _with_inner(traces, phase))
     _tables(connection, traces, names)
     bases = _context_tables(connection, traces)
     for kind in _TRACE_KINDS:
@@ -61,14 +62,14 @@ def register(
         _run_table(connection, table, traces, bases)
 
 
-def _macros(connection: duckdb.DuckDBPyConnection, phase: str | None) -> None:
+def _macros(connection: duckdb.DuckDBPyConnection, phases: Sequence[str] | None) -> None:
     for name, values in _ENUMS.items():
         items = ", ".join(literal(value) for value in values)
         connection.execute(
             f"CREATE MACRO _enum_{name}(code) AS list_extract([{items}], code::INTEGER + 1)"
         )
     # An expression that folds away where no phase was asked for.
-    test = "true" if phase is None else f"phase = {literal(phase)}"
+    test = "true" if phases is None else f"phase IN ({', '.join(map(literal, phases))})"
     connection.execute(f"CREATE MACRO _in_phase(phase) AS ({test})")
 
 
@@ -116,6 +117,17 @@ def _phase_names(traces: Sequence[TraceSource]) -> list[tuple[str, int, str]]:
         names |= trace.reader.manifest.guest.phases
         rows += [(trace.name, phase, name) for phase, name in sorted(names.items())]
     return rows
+
+
+def _with_inner(traces: Sequence[TraceSource], phase: str) -> list[str]:
+    """Return the names of a phase and of those that lie inside it, in any of the traces."""
+    found = {phase}
+    for trace in traces:
+        names = {number: name for _, number, name in _phase_names([trace])}
+        for number, inner in inner_phases(trace.reader).items():
+            if names.get(number) == phase:
+                found |= {names[each] for each in inner}
+    return sorted(found)
 
 
 def _facts(trace: TraceSource) -> list[tuple[str, str, str, str]]:
