@@ -24,7 +24,7 @@ MOST_INDEX = 0x7FFFFFFFFFFFFFFF
 
 
 @inline
-def index(value):
+def index(value):  # type: ignore[no-untyped-def]
     """Return an index that is known to be non-negative, telling the compiler so.
 
     Numba adds a test and an addition to every signed index, to wrap negative ones; a cleared sign

@@ -164,9 +164,7 @@ def clear_filter(mc, cpu):
 def tlb_write(mc, m, cpu, entry, how, work):
     """Write the TLB entry from EntryHi, EntryLo0/1 and PageMask, as a row of `tlb_ops`."""
     k = mc.cp0[cpu]
-    emit(
-        mc, m, cpu, TLB_OPS, work, how, entry, k[ENTRYHI], k[ENTRYLO0], k[ENTRYLO1], k[PAGEMASK]
-    )
+    emit(mc, m, cpu, TLB_OPS, work, how, entry, k[ENTRYHI], k[ENTRYLO0], k[ENTRYLO1], k[PAGEMASK])
     clear_filter(mc, cpu)
     if entry >= mc.p[X_TLB]:
         return

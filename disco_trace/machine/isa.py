@@ -2,8 +2,9 @@
 
 Each row gives a mnemonic, its 32-bit encoding and flags. In an encoding, 0 and 1 are fixed bits,
 letters are operand fields (s rs, t rt, d rd, a shift amount, i immediate, c code, f format,
-w FPU register ft, x fs, y fd, h hint, k condition code, e select, n ignored). The row's index is the dense opcode id
-that the execute loop dispatches on; `tests/machine/test_isa.py` matches rows to arms.
+w FPU register ft, x fs, y fd, h hint, k condition code, e select, n ignored). The row's index is
+the dense opcode id that the execute loop dispatches on; `tests/machine/test_isa.py` matches rows
+to arms.
 
 Source: MIPS32 Architecture for Programmers, volume II, revision 2.62.
 """
@@ -32,10 +33,12 @@ class Row:
 
     @property
     def mask(self) -> int:
+        """Return the bits that the encoding fixes."""
         return int("".join("1" if c in "01" else "0" for c in self._bits), 2)
 
     @property
     def match(self) -> int:
+        """Return what the fixed bits must be."""
         return int("".join("1" if c == "1" else "0" for c in self._bits), 2)
 
     @property
@@ -45,7 +48,9 @@ class Row:
         return bits
 
 
-def _special(name: str, funct: int, flags: str = "", fields: str = "sssss ttttt ddddd nnnnn") -> Row:
+def _special(
+    name: str, funct: int, flags: str = "", fields: str = "sssss ttttt ddddd nnnnn"
+) -> Row:
     return Row(name, f"000000 {fields} {funct:06b}", flags)
 
 
@@ -132,7 +137,8 @@ TABLE: tuple[Row, ...] = (
     _float("rsqrt.fmt", 22), _float("cvt.s", 32), _float("cvt.d", 33), _float("cvt.w", 36),
     _float("cvt.l", 37),
     Row("c.cond", "010001 1ffff wwwww xxxxx kkk00 11cccc", "F"),
-    Row("cop2", "010010 " + "n" * 26), Row("cop1x.lwxc1", "010011 sssss ttttt nnnnn yyyyy 000000", "FM"),
+    Row("cop2", "010010 " + "n" * 26),
+    Row("lwxc1", "010011 sssss ttttt nnnnn yyyyy 000000", "FM"),
     Row("ldxc1", "010011 sssss ttttt nnnnn yyyyy 000001", "FM"),
     Row("luxc1", "010011 sssss ttttt nnnnn yyyyy 000101", "FM"),
     Row("swxc1", "010011 sssss ttttt xxxxx nnnnn 001000", "FMW"),

@@ -1,12 +1,9 @@
 """The execute loop: every CPU in turn, every instruction, in one compiled function.
 
-Two loops, one in the other. The *hot loop* runs instructions whose fetch and data hit the page
-filter and the first level; it makes no call, so that its state stays in registers. Anything else
-leaves it with a reason, is done once in the *slow part* below it, and the instruction is either
-started again (now it hits) or finished there. Measured: calls inside the hot loop cost a third of the rate.
-
-Dispatch is a flat chain of comparisons with dense opcode ids, which LLVM turns into a jump table.
-Indices are unsigned, which saves Numba's wrap of negative indices (15 % of the rate).
+Two loops, one in the other. The *hot loop* (`hot.run_hot`, expanded here) runs instructions whose
+fetch and data hit the page filter and the first level. Anything else leaves it with a reason, is
+done once in the *slow part* below it, and the instruction is either started again (now it hits)
+or finished there.
 """
 
 from __future__ import annotations
@@ -29,7 +26,62 @@ from disco_trace.machine.exceptions import (
     leave,
     take,
 )
-from disco_trace.machine.isa import ID, IS_FLOAT, NOP, PHASE, TABLE, UNDECODED
+from disco_trace.machine.hot import (
+    M32,
+    O_BREAK,
+    O_CACHE,
+    O_COP2,
+    O_DI,
+    O_EI,
+    O_ERET,
+    O_LDC2,
+    O_LL,
+    O_LWC2,
+    O_MFC0,
+    O_MTC0,
+    O_RDHWR,
+    O_RDPGPR,
+    O_SB,
+    O_SC,
+    O_SDC2,
+    O_SH,
+    O_SW,
+    O_SWC2,
+    O_SWL,
+    O_SWR,
+    O_SYNCI,
+    O_SYSCALL,
+    O_TLBP,
+    O_TLBR,
+    O_TLBWI,
+    O_TLBWR,
+    O_WAIT,
+    O_WRPGPR,
+    SIGN,
+    U1,
+    U2,
+    U3,
+    U8,
+    W_DECODE,
+    W_FETCH,
+    W_LIMIT,
+    W_LOAD,
+    W_OVERFLOW,
+    W_SC,
+    W_SC_FAIL,
+    W_STORE,
+    W_TRAP,
+    U,
+    access_size,
+    imm16,
+    loaded,
+    rd_of,
+    rs_of,
+    rt_of,
+    run_hot,
+    stored,
+)
+from disco_trace.machine.isa import IS_FLOAT, PHASE
 from disco_trace.machine.layout import (
     CAUSE,
     CONFIG,
@@ -50,10 +102,8 @@ from disco_trace.machine.layout import (
     G_REFS,
     G_STOP_CPU,
     G_TURN,
-    HI,
     HWRENA,
     INDEX,
-    LO,
     PHASE_DEPTH,
     ROOM,
     S_CONTEXT,
@@ -136,579 +186,10 @@ from disco_trace.memory.system import (
     full,
 )
 
-# Opcode ids, by mnemonic.
-(
-    O_SLL, O_SRL, O_ROTR, O_SRA, O_SLLV, O_SRLV, O_ROTRV, O_SRAV, O_JR, O_JALR, O_MOVZ, O_MOVN,
-    O_SYSCALL, O_BREAK, O_SYNC, O_MFHI, O_MTHI, O_MFLO, O_MTLO, O_MULT, O_MULTU, O_DIV, O_DIVU,
-    O_ADD, O_ADDU, O_SUB, O_SUBU, O_AND, O_OR, O_XOR, O_NOR, O_SLT, O_SLTU, O_TGE, O_TGEU, O_TLT,
-    O_TLTU, O_TEQ, O_TNE, O_BLTZ, O_BGEZ, O_BLTZL, O_BGEZL, O_TGEI, O_TGEIU, O_TLTI, O_TLTIU,
-    O_TEQI, O_TNEI, O_BLTZAL, O_BGEZAL, O_BLTZALL, O_BGEZALL, O_SYNCI, O_J, O_JAL, O_BEQ, O_BNE,
-    O_BLEZ, O_BGTZ, O_ADDI, O_ADDIU, O_SLTI, O_SLTIU, O_ANDI, O_ORI, O_XORI, O_LUI, O_MFC0,
-    O_MTC0, O_RDPGPR, O_DI, O_EI, O_WRPGPR, O_TLBR, O_TLBWI, O_TLBWR, O_TLBP, O_ERET, O_DERET,
-    O_WAIT, O_COP2, O_BEQL, O_BNEL, O_BLEZL, O_BGTZL, O_MADD, O_MADDU, O_MUL, O_MSUB, O_MSUBU,
-    O_CLZ, O_CLO, O_SDBBP, O_EXT, O_INS, O_WSBH, O_SEB, O_SEH, O_RDHWR, O_LB, O_LH, O_LWL, O_LW,
-    O_LBU, O_LHU, O_LWR, O_SB, O_SH, O_SWL, O_SW, O_SWR, O_CACHE, O_LL, O_PREF, O_SC, O_LWC2,
-    O_LDC2, O_SWC2, O_SDC2,
-) = (ID[row.name] for row in TABLE if "F" not in row.flags)  # fmt: skip
-
-U = np.uint64
-M32 = U(0xFFFFFFFF)
-SIGN = U(0x80000000)
-LOW5 = U(31)
-HIGH = U(0xC0000000)
-PAGE_OFFSET = U(0xFFF)
-FRAME = U(0xFFFFF000)
-PAGE_VALID = U(1 << 20)
-# Bits of a filter entry that a load, and a store, must find equal.
-LOAD_BITS = U(0xFFFFFFFF00000002)
-STORE_BITS = U(0xFFFFFFFF00000003)
-U1, U2, U3, U4, U8, U12, U16, U24, U32 = (U(n) for n in (1, 2, 3, 4, 8, 12, 16, 24, 32))
-SH_RS, SH_RT, SH_RD, SH_SA = U(21), U(16), U(11), U(6)
 NEVER = np.iinfo(np.int64).max
-
-# Why the hot loop was left.
-W_LIMIT, W_FETCH, W_LOAD, W_STORE, W_SLOW, W_TRAP, W_OVERFLOW, W_DECODE, W_SC_FAIL, W_SC = range(10)
 
 # A single CPU's turn has nobody to be fair to: longer turns, same result.
 LONE_TURN = 1 << 14
-
-
-@inline
-def rs_of(w):
-    return (w >> SH_RS) & LOW5
-
-
-@inline
-def rt_of(w):
-    return (w >> SH_RT) & LOW5
-
-
-@inline
-def rd_of(w):
-    return (w >> SH_RD) & LOW5
-
-
-@inline
-def signed(value):
-    """Return the low 32 bits as a signed number."""
-    return np.int64(np.int32(value & M32))
-
-
-@inline
-def imm16(w):
-    """Return the sign-extended immediate, as 32 bits in an unsigned word."""
-    return U(np.int64(np.int16(w & U(0xFFFF)))) & M32
-
-
-@inline
-def branch_target(pc, w):
-    """Return a branch's target; `pc` is the address of its delay slot."""
-    return (pc + (imm16(w) << U2)) & M32
-
-
-@inline
-def hit(l1, tags, order, s, ways, key):
-    """Look in the two most recent ways of a set for a tag word; keep the order; 1 on a hit."""
-    o = l1[order + s]
-    first = U(o) & U(15)
-    if l1[tags + s * ways + first] == key:
-        return True
-    second = (U(o) >> U4) & U(15)
-    if l1[tags + s * ways + second] == key:
-        l1[order + s] = (o & ~255) | np.int64((first << U4) | second)
-        return True
-    return False
-
-
-@inline
-def hit_clean_or_dirty(l1, tags, order, s, ways, key):
-    """Like `hit`, for a load: the line may be clean or dirty."""
-    o = l1[order + s]
-    first = U(o) & U(15)
-    if l1[tags + s * ways + first] | 1 == key:
-        return True
-    second = (U(o) >> U4) & U(15)
-    if l1[tags + s * ways + second] | 1 == key:
-        l1[order + s] = (o & ~255) | np.int64((first << U4) | second)
-        return True
-    return False
-
-
-@inline
-def fast_physical(va, f, fm, bits, writable, useg_end, kseg0_size, high_size):
-    """Translate through the page filter or KSEG0; all ones if that is not enough.
-
-    The three sizes say what the present mode may reach: of useg, of KSEG0 (RAM only) and of the
-    mapped segments above 0xc0000000.
-    """
-    if va < useg_end or va - HIGH < high_size:
-        page = va >> U12
-        e = f[page & fm]
-        if (e ^ (((page | PAGE_VALID) << U32) | writable)) & bits == U(0):
-            return (e & FRAME) | (va & PAGE_OFFSET)
-    elif va - SIGN < kseg0_size:
-        return va - SIGN
-    return ~U(0)
-
-
-@inline
-def load_word_address(va, f, fm, useg_end, kseg0_size, high_size, l1, tags, order, shift, sets, ways):
-    """Return the physical address of a load that hits everywhere, or all ones."""
-    pa = fast_physical(va, f, fm, LOAD_BITS, U(0), useg_end, kseg0_size, high_size)
-    if pa != ~U(0):
-        key = (np.int64((pa >> shift) + U1) << 1) | 1
-        if not hit_clean_or_dirty(l1, tags, order, (va >> shift) & sets, ways, key):
-            pa = ~U(0)
-    return pa
-
-
-@inline
-def store_word_address(va, f, fm, useg_end, kseg0_size, high_size, l1, tags, order, shift, sets, ways):
-    """Return the physical address of a store that hits a dirty line, or all ones."""
-    pa = fast_physical(va, f, fm, STORE_BITS, U1, useg_end, kseg0_size, high_size)
-    if pa != ~U(0):
-        key = (np.int64((pa >> shift) + U1) << 1) | 1
-        if not hit(l1, tags, order, (va >> shift) & sets, ways, key):
-            pa = ~U(0)
-    return pa
-
-
-@inline
-def loaded(op, va, word, old):
-    """Return the register value that a load instruction makes of the aligned word it reads."""
-    byte = va & U3
-    value = word >> (byte << U3)
-    if op == O_LB:
-        return U(np.int64(np.int8(value & U(255)))) & M32
-    if op == O_LBU:
-        return value & U(255)
-    if op == O_LH:
-        return U(np.int64(np.int16(value & U(0xFFFF)))) & M32
-    if op == O_LHU:
-        return value & U(0xFFFF)
-    if op == O_LWL:
-        up = U24 - (byte << U3)
-        return ((word << up) | (old & ((U1 << up) - U1))) & M32
-    if op == O_LWR:
-        return value | (old & ~(M32 >> (byte << U3)) & M32)
-    return word
-
-
-@inline
-def stored(op, va, word, value):
-    """Return the aligned word that a store instruction leaves in memory."""
-    at = (va & U3) << U3
-    if op == O_SB:
-        return (word & ~(U(255) << at)) | ((value & U(255)) << at)
-    if op == O_SH:
-        return (word & ~(U(0xFFFF) << at)) | ((value & U(0xFFFF)) << at)
-    if op == O_SWL:
-        down = U24 - at
-        return (word & ~(M32 >> down)) | (value >> down)
-    if op == O_SWR:
-        return (word & ((U1 << at) - U1)) | ((value << at) & M32)
-    return value
-
-
-@inline
-def access_size(op):
-    """Return the alignment that a memory instruction demands, in bytes."""
-    if op == O_LW or op == O_SW or op == O_LL or op == O_SC:
-        return 4
-    if op == O_LH or op == O_LHU or op == O_SH:
-        return 2
-    return 1
-
-
-@inline
-def count_leading(value, ones):
-    """Count leading zeros (or ones) of 32 bits."""
-    x = value & M32
-    if ones:
-        x = ~x & M32
-    n = 0
-    while n < 32 and (x & SIGN) == U(0):
-        x = (x << U1) & M32
-        n += 1
-    return U(n)
-
-
-@inline
-def divide(a, b):
-    """Return (quotient, remainder) of signed 32-bit division; a zero divisor is unpredictable."""
-    if b == 0:
-        return np.int64(-1 if a >= 0 else 1), a
-    q = abs(a) // abs(b)
-    r = abs(a) - q * abs(b)
-    if (a < 0) != (b < 0):
-        q = -q
-    if a < 0:
-        r = -r
-    return q, r
-
-
-@inline
-def run_hot(
-    n, limit, pc, npc, slot, fbase, fdelta, fmask, stop_line,
-    r, s, f, fm, useg_end, kseg0_size, high_size, ram, ops, l1, geometry, costs,
-):  # fmt: skip
-    """Run instructions that hit until `limit` base cycles or until something else is needed.
-
-    Returns (why, cycles, pc, npc, in-slot, instruction's address, was in a slot, fetch line, op,
-    word, address, cycles beyond one an instruction). `why` other than W_LIMIT and W_FETCH stands
-    for the instruction at "instruction's address", already counted and stepped over.
-    """
-    itags, iorder, ishift, isets, iways, dtags, dorder, dshift, dsets, dways = geometry
-    mult_extra, div_extra = costs
-    why = W_LIMIT
-    op = np.int64(0)
-    w = U(0)
-    va = U(0)
-    cur = pc
-    was_slot = slot
-    extra = np.int64(0)
-    data = np.int64(0)
-    while n < limit:
-        if (pc ^ fbase) & fmask != U(0):
-            # Another line. Of the same page, held by the first level?
-            if (pc ^ fbase) & (FRAME | U3) != U(0) or pc & fmask == stop_line:
-                why = W_FETCH
-                break
-            if not hit(
-                l1, itags, iorder, (pc >> ishift) & isets, iways,
-                np.int64((((pc + fdelta) & M32) >> ishift) + U1) << 1,
-            ):  # fmt: skip
-                why = W_FETCH
-                break
-            fbase = pc & fmask
-        at = ((pc + fdelta) & M32) >> U2
-        op = np.int64(ops[at])
-        w = U(ram[at])
-        n += 1
-        was_slot = slot
-        slot = np.int64(0)
-        cur = pc
-        pc = npc
-        npc = (npc + U4) & M32
-
-        if op == O_LW or op == O_LL:
-            va = (U(r[rs_of(w)]) + imm16(w)) & M32
-            pa = load_word_address(
-                va, f, fm, useg_end, kseg0_size, high_size, l1, dtags, dorder, dshift, dsets, dways
-            )
-            if pa & U3 != U(0):
-                why = W_LOAD
-                break
-            r[rt_of(w)] = ram[pa >> U2]
-            r[0] = 0
-            data += 1
-            if op == O_LL:
-                s[S_LL] = 1
-                s[S_LLADDR] = np.int64(pa)
-        elif op == O_SW:
-            va = (U(r[rs_of(w)]) + imm16(w)) & M32
-            pa = store_word_address(
-                va, f, fm, useg_end, kseg0_size, high_size, l1, dtags, dorder, dshift, dsets, dways
-            )
-            if pa & U3 != U(0):
-                why = W_STORE
-                break
-            ram[pa >> U2] = r[rt_of(w)]
-            ops[pa >> U2] = 0
-            data += 1
-        elif op == O_LBU or op == O_LB or op == O_LHU or op == O_LH or op == O_LWL or op == O_LWR:
-            va = (U(r[rs_of(w)]) + imm16(w)) & M32
-            pa = load_word_address(
-                va, f, fm, useg_end, kseg0_size, high_size, l1, dtags, dorder, dshift, dsets, dways
-            )
-            if pa == ~U(0) or (va & U1 != U(0) and (op == O_LHU or op == O_LH)):
-                why = W_LOAD
-                break
-            rt = rt_of(w)
-            r[rt] = loaded(op, va, U(ram[pa >> U2]), U(r[rt]))
-            r[0] = 0
-            data += 1
-        elif op == O_SB or op == O_SH or op == O_SWL or op == O_SWR:
-            va = (U(r[rs_of(w)]) + imm16(w)) & M32
-            pa = store_word_address(
-                va, f, fm, useg_end, kseg0_size, high_size, l1, dtags, dorder, dshift, dsets, dways
-            )
-            if pa == ~U(0) or (va & U1 != U(0) and op == O_SH):
-                why = W_STORE
-                break
-            ram[pa >> U2] = stored(op, va, U(ram[pa >> U2]), U(r[rt_of(w)]))
-            ops[pa >> U2] = 0
-            data += 1
-        elif op == O_ADDIU:
-            r[rt_of(w)] = U(r[rs_of(w)]) + imm16(w)
-        elif op == O_ADDU:
-            r[rd_of(w)] = U(r[rs_of(w)]) + U(r[rt_of(w)])
-        elif op == O_SUBU:
-            r[rd_of(w)] = U(r[rs_of(w)]) - U(r[rt_of(w)])
-        elif op == O_BNE:
-            if r[rs_of(w)] != r[rt_of(w)]:
-                npc = branch_target(pc, w)
-            slot = np.int64(1)
-        elif op == O_BEQ:
-            if r[rs_of(w)] == r[rt_of(w)]:
-                npc = branch_target(pc, w)
-            slot = np.int64(1)
-        elif op == NOP:
-            pass
-        elif op == O_SLL:
-            r[rd_of(w)] = U(r[rt_of(w)]) << ((w >> SH_SA) & LOW5)
-        elif op == O_SRL:
-            r[rd_of(w)] = U(r[rt_of(w)]) >> ((w >> SH_SA) & LOW5)
-        elif op == O_SRA:
-            r[rd_of(w)] = U(signed(U(r[rt_of(w)])) >> np.int64((w >> SH_SA) & LOW5))
-        elif op == O_SLLV:
-            r[rd_of(w)] = U(r[rt_of(w)]) << (U(r[rs_of(w)]) & LOW5)
-        elif op == O_SRLV:
-            r[rd_of(w)] = U(r[rt_of(w)]) >> (U(r[rs_of(w)]) & LOW5)
-        elif op == O_SRAV:
-            r[rd_of(w)] = U(signed(U(r[rt_of(w)])) >> np.int64(U(r[rs_of(w)]) & LOW5))
-        elif op == O_ROTR:
-            sa = (w >> SH_SA) & LOW5
-            x = U(r[rt_of(w)])
-            r[rd_of(w)] = (x >> sa) | (x << (U32 - sa))
-        elif op == O_ROTRV:
-            sa = U(r[rs_of(w)]) & LOW5
-            x = U(r[rt_of(w)])
-            r[rd_of(w)] = (x >> sa) | (x << (U32 - sa))
-        elif op == O_AND:
-            r[rd_of(w)] = r[rs_of(w)] & r[rt_of(w)]
-        elif op == O_OR:
-            r[rd_of(w)] = r[rs_of(w)] | r[rt_of(w)]
-        elif op == O_XOR:
-            r[rd_of(w)] = r[rs_of(w)] ^ r[rt_of(w)]
-        elif op == O_NOR:
-            r[rd_of(w)] = ~(U(r[rs_of(w)]) | U(r[rt_of(w)])) & M32
-        elif op == O_ANDI:
-            r[rt_of(w)] = U(r[rs_of(w)]) & (w & U(0xFFFF))
-        elif op == O_ORI:
-            r[rt_of(w)] = U(r[rs_of(w)]) | (w & U(0xFFFF))
-        elif op == O_XORI:
-            r[rt_of(w)] = U(r[rs_of(w)]) ^ (w & U(0xFFFF))
-        elif op == O_LUI:
-            r[rt_of(w)] = (w & U(0xFFFF)) << U16
-        elif op == O_SLT:
-            r[rd_of(w)] = 1 if signed(U(r[rs_of(w)])) < signed(U(r[rt_of(w)])) else 0
-        elif op == O_SLTU:
-            r[rd_of(w)] = 1 if r[rs_of(w)] < r[rt_of(w)] else 0
-        elif op == O_SLTI:
-            r[rt_of(w)] = 1 if signed(U(r[rs_of(w)])) < signed(imm16(w)) else 0
-        elif op == O_SLTIU:
-            r[rt_of(w)] = 1 if U(r[rs_of(w)]) < imm16(w) else 0
-        elif op == O_MOVZ:
-            if r[rt_of(w)] == 0:
-                r[rd_of(w)] = r[rs_of(w)]
-        elif op == O_MOVN:
-            if r[rt_of(w)] != 0:
-                r[rd_of(w)] = r[rs_of(w)]
-        elif op == O_J:
-            npc = (pc & U(0xF0000000)) | ((w & U(0x3FFFFFF)) << U2)
-            slot = np.int64(1)
-        elif op == O_JAL:
-            r[31] = npc
-            npc = (pc & U(0xF0000000)) | ((w & U(0x3FFFFFF)) << U2)
-            slot = np.int64(1)
-        elif op == O_JR:
-            npc = U(r[rs_of(w)])
-            slot = np.int64(1)
-        elif op == O_JALR:
-            target = U(r[rs_of(w)])
-            r[rd_of(w)] = npc
-            r[0] = 0
-            npc = target
-            slot = np.int64(1)
-        elif op == O_BLEZ:
-            if signed(U(r[rs_of(w)])) <= 0:
-                npc = branch_target(pc, w)
-            slot = np.int64(1)
-        elif op == O_BGTZ:
-            if signed(U(r[rs_of(w)])) > 0:
-                npc = branch_target(pc, w)
-            slot = np.int64(1)
-        elif op == O_BLTZ or op == O_BLTZAL:
-            taken = signed(U(r[rs_of(w)])) < 0
-            if op == O_BLTZAL:
-                r[31] = npc
-            if taken:
-                npc = branch_target(pc, w)
-            slot = np.int64(1)
-        elif op == O_BGEZ or op == O_BGEZAL:
-            taken = signed(U(r[rs_of(w)])) >= 0
-            if op == O_BGEZAL:
-                r[31] = npc
-            if taken:
-                npc = branch_target(pc, w)
-            slot = np.int64(1)
-        elif (
-            op == O_BEQL or op == O_BNEL or op == O_BLEZL or op == O_BGTZL
-            or op == O_BLTZL or op == O_BGEZL or op == O_BLTZALL or op == O_BGEZALL
-        ):  # fmt: skip
-            a = signed(U(r[rs_of(w)]))
-            if op == O_BEQL:
-                taken = r[rs_of(w)] == r[rt_of(w)]
-            elif op == O_BNEL:
-                taken = r[rs_of(w)] != r[rt_of(w)]
-            elif op == O_BLEZL:
-                taken = a <= 0
-            elif op == O_BGTZL:
-                taken = a > 0
-            elif op == O_BLTZL or op == O_BLTZALL:
-                taken = a < 0
-            else:
-                taken = a >= 0
-            if op == O_BLTZALL or op == O_BGEZALL:
-                r[31] = npc
-            if taken:
-                npc = branch_target(pc, w)
-                slot = np.int64(1)
-            else:
-                # Not taken: the delay slot is nullified.
-                pc = npc
-                npc = (npc + U4) & M32
-        elif op == O_MULT:
-            product = signed(U(r[rs_of(w)])) * signed(U(r[rt_of(w)]))
-            r[LO] = U(product) & M32
-            r[HI] = U(product >> 32) & M32
-            extra += mult_extra
-            n += mult_extra
-        elif op == O_MULTU:
-            product_u = U(r[rs_of(w)]) * U(r[rt_of(w)])
-            r[LO] = product_u & M32
-            r[HI] = product_u >> U32
-            extra += mult_extra
-            n += mult_extra
-        elif op == O_MUL:
-            r[rd_of(w)] = U(r[rs_of(w)]) * U(r[rt_of(w)])
-            extra += mult_extra
-            n += mult_extra
-        elif op == O_MADD or op == O_MSUB:
-            product = signed(U(r[rs_of(w)])) * signed(U(r[rt_of(w)]))
-            sum_ = (U(r[HI]) << U32) | U(r[LO])
-            sum_ = sum_ + U(product) if op == O_MADD else sum_ - U(product)
-            r[LO] = sum_ & M32
-            r[HI] = sum_ >> U32
-            extra += mult_extra
-            n += mult_extra
-        elif op == O_MADDU or op == O_MSUBU:
-            product_u = U(r[rs_of(w)]) * U(r[rt_of(w)])
-            sum_ = (U(r[HI]) << U32) | U(r[LO])
-            sum_ = sum_ + product_u if op == O_MADDU else sum_ - product_u
-            r[LO] = sum_ & M32
-            r[HI] = sum_ >> U32
-            extra += mult_extra
-            n += mult_extra
-        elif op == O_DIV:
-            quotient, remainder = divide(signed(U(r[rs_of(w)])), signed(U(r[rt_of(w)])))
-            r[LO] = U(quotient) & M32
-            r[HI] = U(remainder) & M32
-            extra += div_extra
-            n += div_extra
-        elif op == O_DIVU:
-            quotient, remainder = divide(np.int64(r[rs_of(w)]), np.int64(r[rt_of(w)]))
-            r[LO] = U(quotient) & M32
-            r[HI] = U(remainder) & M32
-            extra += div_extra
-            n += div_extra
-        elif op == O_MFHI:
-            r[rd_of(w)] = r[HI]
-        elif op == O_MFLO:
-            r[rd_of(w)] = r[LO]
-        elif op == O_MTHI:
-            r[HI] = r[rs_of(w)]
-        elif op == O_MTLO:
-            r[LO] = r[rs_of(w)]
-        elif op == O_ADD or op == O_SUB or op == O_ADDI:
-            a = signed(U(r[rs_of(w)]))
-            b = signed(imm16(w)) if op == O_ADDI else signed(U(r[rt_of(w)]))
-            total = a - b if op == O_SUB else a + b
-            if total != np.int64(np.int32(total)):
-                why = W_OVERFLOW
-                break
-            r[rt_of(w) if op == O_ADDI else rd_of(w)] = U(total) & M32
-            r[0] = 0
-        elif op == O_CLZ:
-            r[rd_of(w)] = count_leading(U(r[rs_of(w)]), False)
-        elif op == O_CLO:
-            r[rd_of(w)] = count_leading(U(r[rs_of(w)]), True)
-        elif op == O_EXT:
-            low = (w >> SH_SA) & LOW5
-            size = rd_of(w) + U1
-            r[rt_of(w)] = (U(r[rs_of(w)]) >> low) & ((U1 << size) - U1)
-        elif op == O_INS:
-            low = (w >> SH_SA) & LOW5
-            high = rd_of(w)
-            if high >= low:
-                field = ((U1 << (high - low + U1)) - U1) << low
-                r[rt_of(w)] = (U(r[rt_of(w)]) & ~field) | ((U(r[rs_of(w)]) << low) & field)
-        elif op == O_WSBH:
-            x = U(r[rt_of(w)])
-            r[rd_of(w)] = ((x & U(0x00FF00FF)) << U8) | ((x >> U8) & U(0x00FF00FF))
-        elif op == O_SEB:
-            r[rd_of(w)] = U(np.int64(np.int8(U(r[rt_of(w)]) & U(255)))) & M32
-        elif op == O_SEH:
-            r[rd_of(w)] = U(np.int64(np.int16(U(r[rt_of(w)]) & U(0xFFFF)))) & M32
-        elif (
-            op == O_TEQ or op == O_TNE or op == O_TGE or op == O_TLT or op == O_TGEU
-            or op == O_TLTU or op == O_TEQI or op == O_TNEI or op == O_TGEI or op == O_TLTI
-            or op == O_TGEIU or op == O_TLTIU
-        ):  # fmt: skip
-            x = U(r[rs_of(w)])
-            register = op == O_TEQ or op == O_TNE or op == O_TGE or op == O_TLT
-            register = register or op == O_TGEU or op == O_TLTU
-            y = U(r[rt_of(w)]) if register else imm16(w)
-            if op == O_TEQ or op == O_TEQI:
-                taken = x == y
-            elif op == O_TNE or op == O_TNEI:
-                taken = x != y
-            elif op == O_TGE or op == O_TGEI:
-                taken = signed(x) >= signed(y)
-            elif op == O_TLT or op == O_TLTI:
-                taken = signed(x) < signed(y)
-            elif op == O_TGEU or op == O_TGEIU:
-                taken = x >= y
-            else:
-                taken = x < y
-            if taken:
-                why = W_TRAP
-                break
-        elif op == O_SC:
-            va = (U(r[rs_of(w)]) + imm16(w)) & M32
-            if va & U3 != U(0):
-                why = W_STORE
-                break
-            if s[S_LL] == 0:
-                why = W_SC_FAIL
-                break
-            pa = store_word_address(
-                va, f, fm, useg_end, kseg0_size, high_size, l1, dtags, dorder, dshift, dsets, dways
-            )
-            if pa == ~U(0):
-                why = W_STORE
-                break
-            if s[S_LLADDR] != np.int64(pa):
-                why = W_SC_FAIL
-                break
-            ram[pa >> U2] = r[rt_of(w)]
-            ops[pa >> U2] = 0
-            data += 1
-            s[S_LL] = 0
-            r[rt_of(w)] = 1
-            r[0] = 0
-            why = W_SC
-            break
-        elif op == O_SYNC or op == O_PREF:
-            pass
-        elif op == UNDECODED:
-            why = W_DECODE
-            break
-        else:
-            why = W_SLOW
-            break
-    return why, n, pc, npc, slot, cur, was_slot, fbase, op, w, va, extra, data
 
 
 @inline

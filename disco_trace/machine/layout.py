@@ -79,8 +79,9 @@ class Machine(NamedTuple):
     ram: uint32 words. ops: uint8 dense opcode id per word, 0 where not decoded yet (a store clears
     it). gpr: uint32 [cpus, GPR_WORDS]. cp0: uint32 [cpus, CP0_WORDS]. fpr: uint64 [cpus, 34].
     s: int64 [cpus, CPU_STATE]. tlb: uint32 [cpus, MAX_TLB * TLB_WORDS]. filter: uint64 [cpus, 64]:
-    `(page + 2^20) << 32 | frame address | uncached << 1 | writable`. hint: uint8 [cpus, 256]: where a page's
-    TLB entry was last seen. contexts: int64 [capacity, CONTEXT_WORDS]. uart: int64 [16].
+    `(page + 2^20) << 32 | frame address | uncached << 1 | writable`.
+    hint: uint8 [cpus, 256]: where a page's TLB entry was last seen.
+    contexts: int64 [capacity, CONTEXT_WORDS]. uart: int64 [16].
     """
 
     p: np.ndarray

@@ -188,10 +188,6 @@ def _mask(contexts: Any, phase: int, size: int) -> np.ndarray[Any, Any] | None:
     if phase == 0:
         return None
     mask = np.zeros(size, np.int64)
-    for identifier, number in zip(
-        contexts["id"].tolist(), contexts["phase"].tolist(), strict=True
-    ):
+    for identifier, number in zip(contexts["id"].tolist(), contexts["phase"].tolist(), strict=True):
         mask[4 * identifier : 4 * identifier + 4] = number == phase
     return mask
-
-
