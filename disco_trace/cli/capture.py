@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 # Physical and virtual addresses of a 32-bit machine.
 MOST_ADDRESS = 2**32 - 1
+# Of what a guest printed before it failed, so many last lines are shown.
+CONSOLE_TAIL = 8
 
 
 def capture(
@@ -121,6 +123,9 @@ def capture(
             monitor=monitor,
             sets=sets or (),
         )
+        common.check_policy(spec.placement.policy)
+        if entry is None:
+            _check_elf(found.image)
         path = output or common.trace_path(found.name, spec.machine.cpus)
         common.check_free(path, force=force, what="trace")
         shown = Console(to_stderr=json)
@@ -150,11 +155,30 @@ def capture(
             result = run_capture(request)
         if console and not shown.used:
             shown.write(result.console)
-        report(out, result, compile_seconds)
+        report(out, result, compile_seconds, shown=console)
         if no_events:
             out.next("report", result.path)
+        elif out.exit_code == EXIT_GUEST:
+            out.next("info", result.path)
         else:
             out.next("replay", result.path, "--policy", "first-touch")
+
+
+def _check_elf(image: Path) -> None:
+    """Raise `DiscoError` for an image that is not ELF: a raw one needs a place to start at.
+
+    Without this any file would be run, and text makes a guest that hangs.
+    """
+    with image.open("rb") as file:
+        begin = file.read(4)
+    if begin != b"\x7fELF":
+        raise DiscoError(
+            "not an ELF file",
+            file=image,
+            expected="an ELF file, or a raw image with --entry",
+            found=f"a file that begins with {begin!r}" if begin else "an empty file",
+            hint="--entry 0x80000000 runs it as raw machine code, loaded at physical address 0",
+        )
 
 
 class Console:
@@ -171,8 +195,17 @@ class Console:
         self.stream.flush()
 
 
-def report(out: common.Output, result: CaptureResult, compile_seconds: float = 0.0) -> None:
-    """Say how a capture went, to people and in JSON; set the exit code."""
+def report(
+    out: common.Output,
+    result: CaptureResult,
+    compile_seconds: float = 0.0,
+    *,
+    shown: bool = False,
+) -> None:
+    """Say how a capture went, to people and in JSON; set the exit code.
+
+    shown: the guest's console is on the screen already.
+    """
     from disco_trace.cli.summary import totals_lines
     from disco_trace.requests import ExitReason
 
@@ -211,7 +244,8 @@ def report(out: common.Output, result: CaptureResult, compile_seconds: float = 0
         interrupted = result.exit_reason is ExitReason.INTERRUPTED
         out.exit_code = EXIT_INTERRUPTED if interrupted else EXIT_GUEST
     if out.exit_code == EXIT_GUEST:
-        tail = result.console.decode("utf-8", "replace").strip().splitlines()[-3:]
+        lines = result.console.decode("utf-8", "replace").strip().splitlines()
+        tail = [] if shown else lines[-CONSOLE_TAIL:]
         for line in [ended, *(f"the guest printed: {text}" for text in tail)]:
             out.warn(line)
 

@@ -26,8 +26,7 @@ def check(
         from disco_trace.trace import check as checker
         from disco_trace.trace.run_writer import RUN
 
-        common.check_exists(path, what="a trace or run folder")
-        folder = path if path.is_dir() else path.parent
+        folder = common.folder_of(path)
         out.set(path=folder)
         if (folder / RUN).is_file():
             problems = checker.check_run(folder)

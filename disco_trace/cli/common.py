@@ -228,3 +228,47 @@ def check_exists(path: Path, *, what: str) -> None:
     """Raise `DiscoError` if there is nothing at `path`."""
     if not path.exists():
         raise DiscoError("no such file or folder", file=path, expected=what, found="nothing")
+
+
+# Promised by the documentation, not part of this version.
+_LATER_POLICIES = ("best-static", "origin")
+
+
+def check_policy(policy: str) -> None:
+    """Raise `DiscoError` for a placement policy that this version does not have."""
+    if policy in _LATER_POLICIES:
+        raise DiscoError(f"the policy {policy!r} comes with a later version")
+
+
+def check_trace(path: Path) -> None:
+    """Raise `DiscoError` unless `path` is the folder of a trace; it is not read further."""
+    check_exists(path, what="a trace folder")
+    if (path / "run.json").is_file():
+        raise DiscoError(
+            "this is a run, not a trace",
+            file=path,
+            expected="the folder of a trace",
+            hint=f"its trace is {path.parent.parent}" if path.parent.name == "runs" else None,
+        )
+    if not (path / "manifest.json").is_file():
+        found = "a folder without one" if path.is_dir() else "a file"
+        raise DiscoError(
+            "no trace here", file=path, expected="a folder with manifest.json", found=found
+        )
+
+
+def folder_of(path: Path) -> Path:
+    """Return the folder of a trace or run, which may be named by its manifest.json or run.json.
+
+    Raises `DiscoError` if there is neither.
+    """
+    check_exists(path, what="a trace or run folder")
+    folder = path.parent if path.name in ("manifest.json", "run.json") else path
+    if not any((folder / name).is_file() for name in ("manifest.json", "run.json")):
+        raise DiscoError(
+            "neither a trace nor a run",
+            file=path,
+            expected="a folder with manifest.json or run.json",
+            found="a folder without them" if path.is_dir() else "a file",
+        )
+    return folder

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +20,20 @@ if TYPE_CHECKING:
 
 GUEST: Final = "database"
 MACHINE: Final = "flash8"
+# Half of the guest's usual size on caches of half the size, so that the tables are as much larger
+# than a cache; four rounds of the query, so that a page is missed on often enough to be moved.
+ARGUMENTS: Final = ("rows=128K", "products=4K", "rounds=4")
+SETS: Final = ("memory.l2.size_bytes=512KiB",)
+# What counts is the query: before it CPU 0 loads the tables alone, after it the guest checks
+# itself.
+PHASE: Final = "query"
+
+
+# For the reader to go on with.
+NEXT_QUERY: Final = (
+    "SELECT symbol, mode, local, remote, stall_cycles FROM symbol_misses"
+    " ORDER BY stall_cycles DESC LIMIT 10"
+)
 
 
 @dataclass(frozen=True)
@@ -28,31 +44,45 @@ class Question:
     sets: tuple[str, ...]
 
 
+# CPU 0 loads the tables, so all of them lie where it put them unless pages are dealt again, to
+# whoever uses them first once the query begins (phase 3 of the guest).
+_AT_QUERY: Final = "placement.retouch_phase=3"
 # The last is no policy but the bound of all: every memory as near as the own.
 QUESTIONS: Final = (
     Question("guest", ("placement.policy=guest",)),
     Question("round-robin", ("placement.policy=round-robin",)),
     Question("first-touch", ("placement.policy=first-touch",)),
-    # CPU 0 loads the tables, so they all stay on its node unless pages are dealt again (phase 3 of
-    # the guest, "query") to whoever uses them first.
-    Question(
-        "first-touch at query", ("placement.policy=first-touch", "placement.retouch_phase=3")
-    ),
+    Question("first-touch at query", ("placement.policy=first-touch", _AT_QUERY)),
     Question("migrate", ("placement.policy=migrate",)),
-    Question("replicate", ("placement.policy=replicate",)),
+    Question(
+        "migrate, eager",
+        (
+            "placement.policy=migrate",
+            "placement.trigger_misses=32",
+            "placement.sharing_misses=8",
+        ),
+    ),
     Question("migrate-replicate", ("placement.policy=migrate-replicate",)),
+    Question(
+        "first-touch at query, then migrate-replicate",
+        ("placement.policy=migrate-replicate", "placement.initial=first-touch", _AT_QUERY),
+    ),
     Question("all memory near", ()),
 )
 
 
 @dataclass(frozen=True)
 class Finding:
-    """Hold one line of the demo's table; cycles of the CPU that ended last."""
+    """Hold one line of the demo's table, all of the query alone.
+
+    cycles: sum over the CPUs, without idle time. moves: pages migrated or copied. saved_percent:
+    against the first line; negative where time was lost.
+    """
 
     name: str
     path: Path
     cycles: int
-    speedup: float
+    saved_percent: float
     local_fraction: float | None
     moves: int
     reused: bool
@@ -69,7 +99,7 @@ def demo(
 ) -> None:
     """Capture a small database on eight nodes, try placement policies on it, write a report.
 
-    What an earlier demo left is used again; --force begins anew.
+    Takes about half a minute. What an earlier demo left is used again; --force begins anew.
 
     Examples:
 
@@ -82,28 +112,27 @@ def demo(
         trace, captured, spec = _captured(out, output, force)
         out.set(path=trace)
         results = _replays(out, trace, spec, force)
-        findings = _findings(results)
+        findings = _findings(trace, results)
         out.say()
+        out.say(f"The {PHASE} alone, in million cycles of all CPUs together, idle time left out:")
         out.show(_table(findings))
         for sentence in sentences(findings):
-            out.say(sentence)
-        page = _report(trace)
-        out.say(f"report: {page}")
+            out.say(wrapped(sentence))
+        page = _report(out, trace)
+        out.say(f"\nreport: {page} (open it in a browser)")
         out.set(captured=captured, findings=findings, report=page, sentences=sentences(findings))
-        out.next("sql", trace, "-q", "SELECT * FROM runs")
+        out.next("sql", trace, "--phase", PHASE, "-q", NEXT_QUERY)
 
 
 def _captured(out: common.Output, output: Path | None, force: bool) -> tuple[Path, str, Spec]:
     """Return the demo's trace, whether it was `made` or `reused`, and its specification."""
     from disco_trace.capture import capture
     from disco_trace.config import resolve
-    from disco_trace.guest.resolve import find_guest
     from disco_trace.requests import CaptureRequest
 
-    guest = find_guest(GUEST)
-    spec = resolve(machine=MACHINE)
+    spec = resolve(machine=MACHINE, sets=SETS)
     path = output or Path("traces") / f"demo-{GUEST}-{spec.machine.cpus}cpu"
-    args = list(guest.demo_args)
+    args = list(ARGUMENTS)
     if path.exists() and not force and _usable(path, args, spec):
         out.say(f"{path}: captured before")
         return path, "reused", spec
@@ -194,21 +223,43 @@ def _near(spec: Spec) -> tuple[str, ...]:
     return tuple(f"memory.{name}={near}" for name in names)
 
 
-def _findings(results: Sequence[tuple[str, ReplayResult]]) -> list[Finding]:
-    from disco_trace.cli.summary import elapsed_cycles, local_fraction
+# Per run: cycles that were not idle, local misses, all misses, pages moved; in the query alone.
+_COUNTED: Final = """
+    SELECT run, metric, sum(value) AS value FROM totals
+    WHERE metric IN ('cycles', 'idle_cycles', 'l2_misses', 'local_misses', 'migrations',
+        'replications')
+    GROUP BY run, metric
+"""
 
-    base = elapsed_cycles(results[0][1].per_cpu)
+
+def counted(trace: Path, runs: Sequence[Path]) -> dict[Path, dict[str, int]]:
+    """Return what each run counted in the query alone: metric by metric, over all CPUs."""
+    from disco_trace.report.database import connect
+
+    names = {run.name: run for run in runs}
+    found: dict[Path, dict[str, int]] = {run: {} for run in runs}
+    with connect([trace, *runs], phase=PHASE) as database:
+        for row in database.rows(_COUNTED):
+            if row["run"] in names:
+                found[names[row["run"]]][row["metric"]] = int(row["value"])
+    return found
+
+
+def _findings(trace: Path, results: Sequence[tuple[str, ReplayResult]]) -> list[Finding]:
+    by_run = counted(trace, [result.path for _, result in results])
+    found = [by_run[result.path] for _, result in results]
+    cycles = [each["cycles"] - each["idle_cycles"] for each in found]
     return [
         Finding(
             name=name,
             path=result.path,
-            cycles=(cycles := elapsed_cycles(result.per_cpu)),
-            speedup=base / cycles if cycles else 1.0,
-            local_fraction=local_fraction(result.totals),
-            moves=result.totals.get("migrations", 0) + result.totals.get("replications", 0),
+            cycles=busy,
+            saved_percent=100 * (1 - busy / cycles[0]) if cycles[0] else 0.0,
+            local_fraction=each["local_misses"] / each["l2_misses"] if each["l2_misses"] else None,
+            moves=each["migrations"] + each["replications"],
             reused=result.reused,
         )
-        for name, result in results
+        for (name, result), each, busy in zip(results, found, cycles, strict=True)
     ]
 
 
@@ -216,16 +267,16 @@ def _table(findings: Sequence[Finding]) -> object:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    table = Table(box=SIMPLE_HEAD)
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("what if")
-    for name in ("million cycles", "speed-up", "local misses", "pages moved"):
-        table.add_column(name, justify="right")
+    for name in ("M cycles", "saved", "local", "pages moved"):
+        table.add_column(name, justify="right", no_wrap=True)
     for finding in findings:
         local = finding.local_fraction
         table.add_row(
             finding.name,
             f"{finding.cycles / 1e6:,.1f}",
-            f"{finding.speedup:.2f} x",
+            f"{finding.saved_percent:.1f} %",
             "-" if local is None else f"{100 * local:.0f} %",
             f"{finding.moves:,}",
         )
@@ -238,36 +289,44 @@ def sentences(findings: Sequence[Finding]) -> list[str]:
     text = []
     if base.local_fraction is not None:
         text.append(
-            f"As the guest placed its pages, {100 * base.local_fraction:.0f} % of the second-level"
-            " misses were served by the CPU's own node."
-        )
-    best = min(others, key=lambda finding: finding.cycles)
-    saved = 100 * (1 - best.cycles / base.cycles) if base.cycles else 0.0
-    if best.cycles >= base.cycles:
-        text.append("No policy did better than that.")
-    else:
-        text.append(
-            f"The best policy, {best.name}, takes {saved:.0f} % off the time"
+            f"Where the guest put its pages, {100 * base.local_fraction:.0f} % of the query's"
+            " second-level misses are served by the CPU's own node"
             + (
-                f", with {100 * best.local_fraction:.0f} % of the misses local."
-                if best.local_fraction is not None
+                f"; were all memory as near as that, {bound.saved_percent:.0f} % of the time"
+                " would go, which is about the most that any placement could save."
+                if bound.saved_percent > 0
                 else "."
             )
         )
-    gain = 100 * (1 - bound.cycles / base.cycles) if base.cycles else 0.0
-    text.append(f"Memory as near as the own everywhere would take {gain:.0f} % off: the bound.")
-    worse = [finding.name for finding in others if finding.cycles > 1.005 * base.cycles]
+    best = max(others, key=lambda finding: finding.saved_percent)
+    if best.saved_percent < 0.5:
+        text.append("No policy saves time worth mentioning.")
+    else:
+        local = best.local_fraction
+        text.append(
+            f'Best is "{best.name}": it saves {best.saved_percent:.0f} % of the time'
+            + ("." if local is None else f" and serves {100 * local:.0f} % of the misses locally.")
+        )
+    worse = [finding for finding in others if finding.saved_percent < -0.5]
     if worse:
-        text.append(f"Worse than doing nothing: {', '.join(worse)}.")
+        listed = ", ".join(f'"{each.name}" by {-each.saved_percent:.0f} %' for each in worse)
+        text.append(f"Slower than leaving the pages alone: {listed}.")
     text.append(
-        "These are answers for the recorded instructions in the recorded order: what the guest"
-        " would have done differently with more time (no feedback) is not in them."
+        "These answers hold for the recorded instructions in the recorded order: what the guest"
+        ' would have done differently at another speed is not in them ("no feedback").'
     )
     return text
 
 
-def _report(trace: Path) -> Path:
+def wrapped(text: str) -> str:
+    """Break a paragraph between words, for the terminal's width."""
+    return textwrap.fill(text, min(shutil.get_terminal_size().columns, 100))
+
+
+def _report(out: common.Output, trace: Path) -> Path:
     """Write the report of the trace and all its runs; an older one of it is replaced."""
     from disco_trace.api import Trace
 
-    return Trace(trace).report()
+    with out.progress("report") as progress:
+        progress(0, note="drawing the charts")
+        return Trace(trace).report()

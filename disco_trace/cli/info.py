@@ -38,8 +38,7 @@ def info(
         from disco_trace.trace.run import Run
         from disco_trace.trace.run_writer import RUN
 
-        common.check_exists(path, what="a trace or run folder")
-        folder = path if path.is_dir() else path.parent
+        folder = common.folder_of(path)
         out.set(path=folder)
         if (folder / RUN).is_file():
             _run(out, Run.open(folder))

@@ -66,7 +66,7 @@ class Progress:
             self._bar.update(
                 self._task, completed=done, total=self.total, note=note, speed=self._amount(rate)
             )
-        elif now >= self._next_line:
+        elif now >= self._next_line and not finished:
             self._next_line = now + LINE_SECONDS
             print(self._line(done, now, note), file=sys.stderr, flush=True)
 

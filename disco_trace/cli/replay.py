@@ -56,12 +56,13 @@ def replay(
     with common.verb("replay", json=json, quiet=quiet) as out:
         from disco_trace.config import from_dict, resolve
 
-        common.check_exists(trace, what="a trace folder")
+        common.check_trace(trace)
         # The manifest first: a wrong path must not wait for kernels.
         from disco_trace.trace.manifest import read_manifest
 
         captured = from_dict(read_manifest(trace).config, file=trace / "manifest.json")
         wanted = resolve(base=captured, file=spec, policy=policy, costs=costs, sets=sets or ())
+        common.check_policy(wanted.placement.policy)
         compile_seconds = common.compile_kernels(out)
         from disco_trace.replay.engine import replay as run_replay
 

@@ -46,7 +46,9 @@ def sql(
     ] = None,
     phase: Annotated[
         str | None,
-        typer.Option("--phase", metavar="NAME", help="Only this phase of the guest, with those inside it."),
+        typer.Option(
+            "--phase", metavar="NAME", help="Only this phase of the guest, and those inside it."
+        ),
     ] = None,
     output: common.Out = None,
     force: common.Force = False,

@@ -28,9 +28,7 @@ def totals_lines(totals: Mapping[str, int], per_cpu: Sequence[Mapping[str, int]]
         f"{readable(misses)} second-level misses" + _sources(totals, misses),
     ]
     moves = {
-        name: totals.get(name, 0)
-        for name in ("migrations", "replications")
-        if totals.get(name, 0)
+        name: totals.get(name, 0) for name in ("migrations", "replications") if totals.get(name, 0)
     }
     if moves:
         lines.append(", ".join(f"{readable(count)} {name}" for name, count in moves.items()))

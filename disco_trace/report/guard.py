@@ -91,6 +91,9 @@ def _clear(text: str) -> DiscoError:
     message = " ".join(line for line in kept if line not in hints)
     if "Out of Memory" in message:
         hints = ["group or limit the rows; --phase NAME reads a part of the trace"]
+    # DuckDB knows the private views too, and would lead there.
+    if "does not exist" in message and (not hints or '"_' in hints[0]):
+        hints = ["disco-trace sql PATH --list names the views, --describe VIEW the columns of one"]
     return DiscoError(f"SQL: {_line(message)}", hint=hints[0] if hints else None)
 
 

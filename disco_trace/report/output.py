@@ -16,6 +16,8 @@ from disco_trace.report.guard import clear_errors
 Format = Literal["table", "csv", "json", "parquet"]
 # A table is for reading: what is longer should be grouped, or written as CSV.
 TABLE_ROWS: Final = 200
+# A longer text (the JSON of runs.spec) is cut in a table, and nowhere else.
+CELL_CHARACTERS: Final = 60
 # Columns that hold addresses: shown in hex in tables (only there).
 _ADDRESSES: Final = ("vaddr", "pc")
 
@@ -119,4 +121,5 @@ def _text(name: str, value: Any) -> Any:
         return Text(f"0x{value:08x}" if name in _ADDRESSES else f"{value:,}")
     if isinstance(value, float):
         return Text(f"{value:,.4g}" if abs(value) < 1000 else f"{value:,.0f}")
-    return Text(str(value))
+    text = " ".join(str(value).split())
+    return Text(text if len(text) <= CELL_CHARACTERS else f"{text[: CELL_CHARACTERS - 1]}…")

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
+import sys
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
@@ -16,6 +19,8 @@ _WORDS: Final = (
     "SELECT", "FROM", "WHERE", "GROUP", "ORDER", "BY", "LIMIT", "JOIN", "USING", "COUNT", "SUM",
     "DESC", "WITH",
 )  # fmt: skip
+# Commands that people type without the dot.
+_BARE: Final = ("quit", "exit", "help")
 _HELP: Final = """\
 A query ends with a semicolon. .views lists the views, .describe VIEW a view's columns,
 .help this, .quit (or Ctrl-D) ends. Tab completes, arrows bring back older queries."""
@@ -26,7 +31,8 @@ def run_prompt(
 ) -> None:
     """Read queries until the end of input; `answer` runs one and prints its rows."""
     names = [trace.name for trace in database.traces]
-    say(f"{', '.join(names)}: {len(database.views())} views. .help for help, Ctrl-D to leave.")
+    say(f"{', '.join(names)}: {len(database.views())} views. A query ends with ;")
+    say(".views lists the views, .help helps, Ctrl-D leaves.")
     with _History(database):
         buffer = ""
         while True:
@@ -40,8 +46,9 @@ def run_prompt(
                 buffer = ""
                 say("")
                 continue
-            if not buffer and line.strip().startswith("."):
-                if not _command(database, line.split(), say):
+            words = line.split()
+            if not buffer and words and (words[0].startswith(".") or line.strip() in _BARE):
+                if not _command(database, [f".{words[0].lstrip('.')}", *words[1:]], say):
                     return
                 continue
             buffer = f"{buffer}\n{line}".strip()
@@ -76,10 +83,17 @@ def _guarded(action: Callable[[], None], say: Callable[[str], None]) -> None:
 
 
 def view_list(database: Database) -> str:
-    """Return one line for each public view: its name and sentence."""
+    """Return each public view's name and sentence, which goes on below itself if it is long."""
     rows = database.views()
     width = max(len(row["name"]) for row in rows)
-    return "\n".join(f"{row['name']:<{width}}  {row['comment']}" for row in rows)
+    return "\n".join(_entry(f"{row['name']:<{width}}  ", row["comment"]) for row in rows)
+
+
+def _entry(head: str, text: str) -> str:
+    """Return `head` and a text, broken between words at the terminal's width."""
+    columns = shutil.get_terminal_size().columns if sys.stdout.isatty() else 1000
+    width = max(columns - len(head), 30)
+    return head + f"\n{' ' * len(head)}".join(textwrap.wrap(text, width) or [""])
 
 
 def description(described: dict[str, Any]) -> str:
@@ -87,7 +101,8 @@ def description(described: dict[str, Any]) -> str:
     columns = described["columns"]
     widths = [max(len(c[key]) for c in columns) for key in ("name", "type")]
     lines = [
-        f"  {c['name']:<{widths[0]}}  {c['type']:<{widths[1]}}  {c['comment']}" for c in columns
+        _entry(f"  {c['name']:<{widths[0]}}  {c['type']:<{widths[1]}}  ", c["comment"] or "")
+        for c in columns
     ]
     return "\n".join([f"{described['name']}: {described['comment']}", *lines])
 

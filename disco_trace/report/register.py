@@ -126,7 +126,7 @@ def _with_inner(traces: Sequence[TraceSource], phase: str) -> list[str]:
         names = {number: name for _, number, name in _phase_names([trace])}
         for number, inner in inner_phases(trace.reader).items():
             if names.get(number) == phase:
-                found |= {names[each] for each in inner}
+                found |= {names.get(each, str(each)) for each in inner}
     return sorted(found)
 
 

@@ -30,7 +30,7 @@ def inner_phases(reader: TraceReader) -> dict[int, set[int]]:
             # Phases that the guest forgot to close inside this one end with it.
             del stack[len(stack) - 1 - stack[::-1].index(phase) :]
     inside: dict[int, set[int]] = {phase: {phase} for phase in around}
-    for phase, outers in around.items():
-        for outer in outers:
-            inside[outer].add(phase)
+    for inner, outers in around.items():
+        for each in outers:
+            inside[each].add(inner)
     return inside

@@ -72,7 +72,10 @@ def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, Any]:
             fidelity={"placement.policy": "no feedback"},
         )
 
-    guest = SimpleNamespace(name="hello", machine="flash4", args=[], demo_args=[])
+    image = tmp_path / "hello.elf"
+    image.write_bytes(b"\x7fELF")
+    guest = SimpleNamespace(name="hello", machine="flash4", args=[], image=image)
+    state["image"] = image
     for name, values in {
         "disco_trace.capture": {"capture": capture},
         "disco_trace.guest.resolve": {"find_guest": lambda name: guest},
@@ -270,18 +273,19 @@ def test_doctor_lists_what_it_found(capsys: Capture) -> None:
 def demo_asked(asked: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Let the demo's machinery answer too: warm kernels, a report, one figure a policy."""
     from disco_trace import api
+    from disco_trace.cli import demo
 
     asked["replays"] = []
     cycles = {"guest": 1000, "first-touch": 1100, "migrate": 800}
 
     def replay(trace: Path, spec: Any, **options: Any) -> ReplayResult:
         near = spec.memory.remote_ns == spec.memory.local_ns
-        count = 500 if near else cycles.get(spec.placement.policy, 1000)
         asked["replays"].append(spec)
+        name = "near" if near else spec.placement.policy
         return ReplayResult(
-            path=trace / "runs" / f"{spec.placement.policy}-00000000",
+            path=trace / "runs" / f"{name}-{len(asked['replays']):08}",
             totals=COUNTERS,
-            per_cpu=[{"cycles": count - 1}, {"cycles": count}],
+            per_cpu=[COUNTERS],
             seconds=1.0,
             compile_seconds=0.0,
             recorded_references=10**7,
@@ -290,9 +294,21 @@ def demo_asked(asked: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
             reused=False,
         )
 
+    def counted(trace: Path, runs: list[Path]) -> dict[Path, dict[str, int]]:
+        return {
+            run: {
+                "cycles": 7 + (500 if run.name[:4] == "near" else cycles.get(run.name[:-9], 1000)),
+                "idle_cycles": 7,
+                "l2_misses": 1000,
+                "local_misses": 250,
+                "migrations": 2,
+                "replications": 3,
+            }
+            for run in runs
+        }
+
     sys.modules["disco_trace.replay.engine"].replay = replay  # type: ignore[attr-defined]
-    guest = SimpleNamespace(name="database", machine="flash8", args=[], demo_args=["rows=5"])
-    sys.modules["disco_trace.guest.resolve"].find_guest = lambda name: guest  # type: ignore[attr-defined]
+    monkeypatch.setattr(demo, "counted", counted)
 
     class FakeTrace:
         def __init__(self, path: Path) -> None:
@@ -308,24 +324,25 @@ def demo_asked(asked: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
 def test_demo_captures_replays_and_says_what_it_found(demo_asked: Any, capsys: Capture) -> None:
     assert main(["demo"]) == 0
     text = capsys.readouterr().out
-    assert demo_asked["request"].args == ["rows=5"]
+    assert demo_asked["request"].args == ["rows=128K", "products=4K", "rounds=4"]
     assert demo_asked["request"].spec.machine.nodes == 8
-    assert len(demo_asked["replays"]) == 8
+    assert len(demo_asked["replays"]) == 9
+    flat = " ".join(text.split())
     # 250 local of 1000 misses; migrate takes 800 of 1000 cycles; the bound takes 500.
-    assert "25 % of the second-level misses were served by the CPU's own node" in text
-    assert "The best policy, migrate, takes 20 % off the time" in text
-    assert "would take 50 % off" in text
-    assert "Worse than doing nothing: first-touch, first-touch at query." in text
-    assert "1.25 x" in text
+    assert "25 % of the query's second-level misses are served by the CPU's own node" in flat
+    assert "50 % of the time would go" in flat
+    assert 'Best is "migrate": it saves 20 % of the time' in flat
+    assert '"first-touch" by 10 %, "first-touch at query" by 10 %.' in flat
     assert "traces/demo-database-8cpu.html" in text
 
 
 def test_demo_uses_again_what_is_there(demo_asked: Any, capsys: Capture) -> None:
+    from disco_trace.cli.demo import ARGUMENTS, SETS
     from disco_trace.config import resolve, to_dict
 
-    trace = trace_with(to_dict(resolve(machine="flash8")))
+    trace = trace_with(to_dict(resolve(machine="flash8", sets=SETS)))
     manifest = json.loads((trace / "manifest.json").read_text())
-    manifest["guest"] = {"name": "database", "sha256": "0", "args": ["rows=5"]}
+    manifest["guest"] = {"name": "database", "sha256": "0", "args": list(ARGUMENTS)}
     for complete in (False, True):
         manifest["complete"] = complete
         (trace / "manifest.json").write_text(json.dumps(manifest))
@@ -353,3 +370,41 @@ def test_a_failing_demo_guest_is_told(demo_asked: Any, capsys: Capture) -> None:
     demo_asked["status"] = 3
     assert main(["demo"]) == 4
     assert "status 3" in capsys.readouterr().err
+
+
+def test_a_file_that_is_no_elf_needs_an_entry(asked: Any, capsys: Capture) -> None:
+    asked["image"].write_bytes(b"# text")
+    assert main(["capture", "./hello.elf"]) == 2
+    error = capsys.readouterr().err
+    assert "not an ELF file" in error
+    assert "--entry" in error
+    assert main(["capture", "./hello.elf", "--entry", "0x80000000"]) == 0
+
+
+@pytest.mark.parametrize("policy", ["origin", "best-static"])
+def test_policies_of_later_versions_say_so(asked: Any, capsys: Capture, policy: str) -> None:
+    assert main(["capture", "hello", "--policy", policy]) == 2
+    assert "later version" in capsys.readouterr().err
+    trace = trace_with({})
+    assert main(["replay", str(trace), "--set", f"placement.policy={policy}"]) == 2
+    assert "later version" in capsys.readouterr().err
+
+
+def test_a_run_is_told_from_a_trace(asked: Any, capsys: Capture) -> None:
+    run = trace_with({}) / "runs" / "captured"
+    run.mkdir(parents=True, exist_ok=True)
+    (run / "run.json").write_text("{}")
+    assert main(["replay", str(run)]) == 2
+    error = capsys.readouterr().err
+    assert "a run, not a trace" in error
+    assert str(run.parent.parent) in error
+
+
+@pytest.mark.parametrize("verb", ["info", "check", "replay"])
+def test_a_file_that_is_no_trace_is_named(capsys: Capture, tmp_path: Path, verb: str) -> None:
+    note = tmp_path / "note.md"
+    note.write_text("no trace")
+    assert main([verb, str(note)]) == 2
+    error = capsys.readouterr().err
+    assert str(note) in error
+    assert "found a file" in error

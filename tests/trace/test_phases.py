@@ -1,0 +1,54 @@
+"""Which phases lie inside which."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pytest
+
+from disco_trace.trace.phases import inner_phases
+
+OPEN, CLOSE = 0, 1
+
+
+def reader(*marks: tuple[int, int, int]) -> Any:
+    """Return a stand-in for a trace's reader with (cpu, event, phase) rows."""
+    columns = {
+        "seq": pa.array(range(len(marks)), pa.uint64()),
+        **{
+            name: pa.array([mark[i] for mark in marks], pa.uint32())
+            for i, name in enumerate(("cpu", "event", "phase"))
+        },
+    }
+    return SimpleNamespace(dataset=lambda kind: ds.dataset(pa.table(columns)))
+
+
+@pytest.mark.parametrize(
+    ("marks", "expected"),
+    [
+        ((), {}),
+        (((0, OPEN, 1), (0, CLOSE, 1), (0, OPEN, 2)), {1: {1}, 2: {2}}),
+        (
+            ((0, OPEN, 1), (0, OPEN, 2), (0, OPEN, 3), (0, CLOSE, 3), (0, CLOSE, 2)),
+            {1: {1, 2, 3}, 2: {2, 3}, 3: {3}},
+        ),
+        # Opened on another CPU, or again after its close: not inside.
+        (((0, OPEN, 1), (1, OPEN, 2)), {1: {1}, 2: {2}}),
+        (
+            ((0, OPEN, 1), (0, OPEN, 2), (0, CLOSE, 2), (0, CLOSE, 1), (0, OPEN, 2)),
+            {1: {1}, 2: {2}},
+        ),
+        # Never closed by itself: it ends with the phase around it.
+        (
+            ((0, OPEN, 1), (0, OPEN, 2), (0, CLOSE, 1), (0, OPEN, 3)),
+            {1: {1, 2}, 2: {2}, 3: {3}},
+        ),
+        # A close without an opening.
+        (((0, CLOSE, 4), (0, OPEN, 1)), {1: {1}}),
+    ],
+)
+def test_inner_phases(marks: Any, expected: Any) -> None:
+    assert inner_phases(reader(*marks)) == expected
