@@ -28,8 +28,9 @@ PAGE_BYTES = 1 << PAGE_SHIFT
     P_POLICY, P_INITIAL, P_NODE, P_TRIGGER, P_SHARING, P_WRITE, P_MIGRATE_LIMIT,
     P_RESET, P_MAX_MOVES, P_MIGRATE_COST, P_REPLICATE_COST, P_COLLAPSE_COST, P_REFUSED_COST,
     P_INTERVAL, P_RECORD_MISSES, P_D_COLOURS, P_I_COLOURS, P_RETOUCH, P_FEEDBACK,
+    P_SHOOTDOWN,
     N_PARAMETERS,
-) = range(53)  # fmt: skip
+) = range(54)  # fmt: skip
 
 # Per-CPU words, Memory.cpu[cpu * CPU_WORDS + …].
 C_CLOCK, C_NODE, C_CONTEXT, C_INTERVAL_START, C_RAISE, C_BASE = range(6)
@@ -145,6 +146,12 @@ def build(spec: Any, *, record_misses: bool = False, contexts: int = 64) -> Memo
     machine, memory, placement = spec.machine, spec.memory, spec.placement
     cpus, nodes = machine.cpus, machine.nodes
     pages = machine.ram_bytes >> PAGE_SHIFT
+    if placement.policy not in POLICIES:
+        raise DiscoError(
+            f"the policy {placement.policy} comes with a later version",
+            expected=", ".join(POLICIES),
+            found=placement.policy,
+        )
     policy = POLICIES[placement.policy]
     node_frames = placement.node_frames or pages
     if policy == GUEST:
@@ -193,6 +200,9 @@ def build(spec: Any, *, record_misses: bool = False, contexts: int = 64) -> Memo
         (P_COLLAPSE_COST, "collapse_us"), (P_REFUSED_COST, "refused_us"),
     ):  # fmt: skip
         p[index] = cycles(prices[name] * 1000, machine.clock_mhz)
+    # Every other CPU may hold a translation of the page, and is interrupted.
+    shootdown = cycles(prices["shootdown_us_per_cpu"] * 1000, machine.clock_mhz)
+    p[P_SHOOTDOWN] = shootdown * (cpus - 1)
     p[P_INTERVAL] = max(1, cycles(spec.time.interval_us * 1000, machine.clock_mhz))
     p[P_RECORD_MISSES] = record_misses
     p[P_FEEDBACK] = spec.time.feedback == "full"

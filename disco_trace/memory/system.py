@@ -36,6 +36,7 @@ from disco_trace.memory.layout import (
     C_INTERVAL_START,
     C_NODE,
     CAUSE_COLLAPSE,
+    CAUSE_SHOOTDOWN,
     CPU_WORDS,
     D_LOST,
     D_OWNER,
@@ -103,6 +104,7 @@ from disco_trace.memory.layout import (
     P_POLICY,
     P_RECORD_MISSES,
     P_REMOTE,
+    P_SHOOTDOWN,
     P_UNCACHED_LOCAL,
     P_UNCACHED_REMOTE,
     P_UPGRADE_LOCAL,
@@ -384,6 +386,7 @@ def collapse(m, cpu, seq, page):
     frame = m.frame_at[page * nodes + node]
     cost = m.p[P_COLLAPSE_COST]
     charge(m, cpu, CAUSE_COLLAPSE, cost)
+    charge(m, cpu, CAUSE_SHOOTDOWN, m.p[P_SHOOTDOWN])
     account(m, cpu, M_COLLAPSES, 1)
     log_move(m, cpu, seq, page, A_COLLAPSE, R_WRITE, home, node_of(m, frame), cost)
     return frame

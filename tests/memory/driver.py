@@ -80,6 +80,7 @@ def build(config: Config, pages: int, *, record_misses: bool = True) -> layout.M
                 "replicate_us": config.replicate_cycles / 1e3,
                 "collapse_us": config.collapse_cycles / 1e3,
                 "refused_us": config.refused_cycles / 1e3,
+                "shootdown_us_per_cpu": 0,
             }
         ),
         time=SimpleNamespace(interval_us=1e9, feedback="none"),

@@ -15,6 +15,7 @@ from disco_trace.memory.layout import (
     CAUSE_MIGRATE,
     CAUSE_REFUSED,
     CAUSE_REPLICATE,
+    CAUSE_SHOOTDOWN,
     CPU_WORDS,
     G_EPOCH,
     G_MIGRATED,
@@ -34,6 +35,7 @@ from disco_trace.memory.layout import (
     P_REPLICATE_COST,
     P_RESET,
     P_SHARING,
+    P_SHOOTDOWN,
     P_TRIGGER,
     P_WRITE,
     PAGE_WORDS,
@@ -139,6 +141,7 @@ def migrate(m, cpu, seq, page, home, node):
     count_move(m, page, node)
     cost = m.p[P_MIGRATE_COST]
     charge(m, cpu, CAUSE_MIGRATE, cost)
+    charge(m, cpu, CAUSE_SHOOTDOWN, m.p[P_SHOOTDOWN])
     account(m, cpu, M_MIGRATIONS, 1)
     log_move(m, cpu, seq, page, A_MIGRATE, R_HOT, home, node, cost)
 
@@ -161,5 +164,6 @@ def replicate(m, cpu, seq, page, home, node):
     count_move(m, page, node)
     cost = m.p[P_REPLICATE_COST]
     charge(m, cpu, CAUSE_REPLICATE, cost)
+    charge(m, cpu, CAUSE_SHOOTDOWN, m.p[P_SHOOTDOWN])
     account(m, cpu, M_REPLICATIONS, 1)
     log_move(m, cpu, seq, page, A_REPLICATE, R_SHARED, home, node, cost)
