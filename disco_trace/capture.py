@@ -382,5 +382,3 @@ def _interrupt(session: _Session) -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
-
-

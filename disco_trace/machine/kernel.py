@@ -521,8 +521,10 @@ def run(mc, m, budget):
                 else:
                     result = translate(p, k, mc.tlb[cpu], mc.hint[cpu], mode, vaddr, access)
                 if result < 0:
-                    # A fetch that faults is no instruction; a load or store took its cycle.
-                    s[S_EXTRA] += why != W_FETCH
+                    # A cycle without an instruction; a load or store has counted it already. A
+                    # vector where no memory is must not stop the clock for good.
+                    n += why == W_FETCH
+                    s[S_EXTRA] += 1
                     code = -result
                     take(mc, m, cpu, code & 255, (code & MISSED) >> 8, here, was_slot, vaddr, 0, n)
                     n = np.int64(0)
@@ -579,6 +581,17 @@ def run(mc, m, budget):
             if why == W_SC_FAIL or why == W_SC:
                 kind = SC_DONE
                 if why == W_SC_FAIL:
+                    # The address is translated even if nothing will be stored.
+                    vaddr = np.int64(va)
+                    result = translate(p, k, mc.tlb[cpu], mc.hint[cpu], mode, vaddr, A_STORE)
+                    if result < 0:
+                        code = -result
+                        s[S_EXTRA] += 1
+                        missed = (code & MISSED) >> 8
+                        take(mc, m, cpu, code & 255, missed, here, was_slot, vaddr, 0, n)
+                        n = np.int64(0)
+                        fbase = U1
+                        continue
                     kind = SC_FAIL
                     r[rt_of(w)] = 0
                     r[0] = 0

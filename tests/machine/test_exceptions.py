@@ -322,7 +322,6 @@ def test_eret(status, epc, errorepc, target, after):
     assert board.m.s[0, layout.S_LL] == 0
 
 
-@pytest.mark.xfail(strict=True, reason="an SC without a reservation does not translate")
 @pytest.mark.parametrize(
     ("address", "code", "vector"),
     [(UNMAPPED, TLBS, REFILL), (INVALID & ~3, TLBS, GENERAL), (READ_ONLY, MOD, GENERAL),
@@ -356,7 +355,6 @@ def test_exception_keeps_the_reservation_and_eret_breaks_it():
     assert board.word(0x3000) == 0
 
 
-@pytest.mark.xfail(strict=True, reason="a faulting fetch takes no cycle")
 def test_exceptions_without_an_instruction_at_the_vector_take_time():
     """A vector that lies where no memory is must not stop the clock for good."""
     board = Board()
