@@ -15,6 +15,8 @@ Spec = dict[str, Any]
 _STEP: Final = 24
 _ROW_STEP: Final = 18
 _LINE_HEIGHT: Final = 260
+# Of a heat map's values, those within this factor of the largest are told apart.
+_HEAT_RANGE: Final = 300
 # The order is the order of the stack. Middle tones: readable on white and on near-black. Work is
 # cool, stalls grow warmer with distance, idle is grey.
 _PALETTES: Final[Mapping[str, Mapping[str, str]]] = {
@@ -94,7 +96,7 @@ def _bars(chart: Chart, rows: Sequence[Row]) -> Spec:
             "field": chart.y.field,
             "type": "nominal",
             "sort": None,
-            "axis": {"title": chart.y.title or None, "labelLimit": 190, "ticks": False},
+            "axis": {"title": chart.y.title or None, "labelLimit": 250, "ticks": False},
         },
     }
     if chart.color is not None:
@@ -179,8 +181,13 @@ def _heat_map(chart: Chart, rows: Sequence[Row]) -> Spec:
             "color": {
                 "field": chart.color.field,
                 "type": "quantitative",
-                # A few pages take most misses: a square root keeps the others visible.
-                "scale": {"type": "sqrt", "domain": [0, largest or 1]},
+                # A few pages may take a hundred times the misses of the next: a logarithm keeps
+                # those apart; linear near zero, so that a few misses look like few.
+                "scale": {
+                    "type": "symlog",
+                    "constant": max(largest / _HEAT_RANGE, 1),
+                    "domain": [0, largest or 1],
+                },
                 "legend": {
                     "title": chart.color.title or chart.color.field,
                     "labelExpr": f"format(datum.value, '{chart.color.format or '~s'}')",
@@ -212,7 +219,7 @@ def _color(chart: Chart, rows: Sequence[Row]) -> Spec:
             "title": None,
             "orient": "bottom",
             "direction": "horizontal",
-            "columns": 5 if max(map(len, domain), default=0) < 14 else 3,
+            "columns": 4 if max(map(len, domain), default=0) < 14 else 3,
             "labelLimit": 180,
         },
     }

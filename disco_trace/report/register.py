@@ -36,6 +36,9 @@ _ENUMS: Final[Mapping[str, Sequence[str]]] = {
 }
 # Kinds of a trace that views read, beside contexts and symbols.
 _TRACE_KINDS: Final = ("refs", "exceptions", "traps", "page_events", "schedule", "phases")
+# A run's label begins with its policy; of what else it changes so many words follow.
+_NAMED_ELSEWHERE: Final = ("placement.policy",)
+_MOST_CHANGES: Final = 3
 _DERIVED_METRICS: Final = ("cycles", "l2_misses", "monitor_cycles")
 # From most to least trusted; a run is as good as its worst change.
 _FIDELITIES: Final = ("exact", "no feedback", "approximate")
@@ -92,7 +95,7 @@ def _tables(
         "_source_runs",
         "trace VARCHAR, run VARCHAR, guest VARCHAR, policy VARCHAR, costs VARCHAR, "
         "cpus UTINYINT, nodes UTINYINT, spec VARCHAR, complete BOOLEAN, fingerprint VARCHAR, "
-        "has_misses BOOLEAN",
+        "has_misses BOOLEAN, changes VARCHAR",
         [_run_row(trace, run) for trace, run in runs],
     )
     _table(
@@ -180,7 +183,22 @@ def _run_row(trace: TraceSource, source: RunSource) -> tuple[Any, ...]:
         run.complete,
         run.fingerprint,
         run.document.miss_parts > 0,
+        _changes(spec, trace.reader.manifest.config),
     )
+
+
+def _changes(spec: Mapping[str, Any], captured: Mapping[str, Any]) -> str:
+    """Return in a few words what a run changes against its capture, the policy's name apart."""
+    before = dict(flat(captured))
+    changed = [
+        (path, value)
+        for path, value in flat(spec)
+        if path in before and before[path] != value and path not in _NAMED_ELSEWHERE
+    ]
+    words = [f"{path.rsplit('.', 1)[-1]}={value}" for path, value in changed]
+    if len(words) > _MOST_CHANGES:
+        words = [*words[:_MOST_CHANGES], f"{len(words) - _MOST_CHANGES} more"]
+    return ", ".join(words)
 
 
 def _fidelity_rows(trace: TraceSource, source: RunSource) -> list[tuple[str, str, str, str]]:

@@ -58,14 +58,15 @@ def figure(sections: dict[str, Section], page: str, title: str):  # type: ignore
 
 
 def test_numbers_of_the_overview(sections: dict[str, Section]) -> None:
-    compared = figure(sections, "overview", "Policies compared")
+    compared = figure(sections, "overview", "Runs compared")
     cells = [[cell.text for cell in row] for row in compared.rows]
-    # Elapsed: the largest clock, 100 and 80 cycles of 300 MHz.
+    # Busy: 200 - 2 idle and 80 + 50 cycles at 300 MHz. Elapsed: the largest clock, 100 and 80.
     assert cells == [
-        ["captured (guest)", "0.000333", "1.00×", "57.1 %", "0", "4.0 %", "exact"],
-        ["migrate", "0.000267", "1.25×", "–", "0", "0.0 %", "no feedback"],
-    ]
-    assert "The fastest is migrate: 1.25×" in compared.sentence
+        ["captured (guest)", "0.00066", "0.0 %", "0.000333", "1.00×",
+         "57.1 %", "0", "4.0 %", "exact"],
+        ["migrate", "0.000433", "34.3 %", "0.000267", "1.25×", "–", "0", "0.0 %", "no feedback"],
+    ]  # fmt: skip
+    assert "Least busy is migrate: its CPUs work and stall 34.3 % less" in compared.sentence
     cycles = figure(sections, "overview", "Where the cycles went")
     assert "the largest part is “kernel”, 47.5 %" in cycles.sentence
     assert "10.0 % are stalls for memory beyond the own node" in cycles.sentence
@@ -253,3 +254,14 @@ def test_the_bundle_is_kept_and_a_damaged_one_made_again(
     kept.write_text("// sha256 wrong\nalert(1)", encoding="utf-8")
     assert vega_bundle() == script
     assert kept.read_text(encoding="utf-8").endswith(script)
+
+
+def test_a_run_is_labelled_by_what_it_changes() -> None:
+    from disco_trace.report.register import _changes
+
+    captured = {"placement": {"policy": "guest", "retouch_phase": 0}, "memory": {"remote_ns": 900}}
+    assert _changes(captured, captured) == ""
+    other = {"placement": {"policy": "first-touch", "retouch_phase": 3}, "memory": {}}
+    assert _changes(other, captured) == "retouch_phase=3"
+    before = {"x": {name: 1 for name in "abcde"}}
+    assert _changes({"x": {name: 2 for name in "abcde"}}, before) == "a=2, b=2, c=2, 2 more"
