@@ -22,7 +22,7 @@ test-slow: $(VENV)/.installed ## run all tests, also those that take minutes
 	$(BIN)/python -m pytest -m "slow or not slow"
 
 bench: $(VENV)/.installed ## measure speeds (an idle machine gives steady figures)
-	for file in benchmarks/*.py; do $(BIN)/python $$file || exit 1; done
+	$(BIN)/python benchmarks/run.py
 
 lint: $(VENV)/.linters ## check style and types
 	$(BIN)/ruff check .
