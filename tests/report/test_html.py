@@ -263,5 +263,5 @@ def test_a_run_is_labelled_by_what_it_changes() -> None:
     assert _changes(captured, captured) == ""
     other = {"placement": {"policy": "first-touch", "retouch_phase": 3}, "memory": {}}
     assert _changes(other, captured) == "retouch_phase=3"
-    before = {"x": {name: 1 for name in "abcde"}}
-    assert _changes({"x": {name: 2 for name in "abcde"}}, before) == "a=2, b=2, c=2, 2 more"
+    before = {"x": dict.fromkeys("abcde", 1)}
+    assert _changes({"x": dict.fromkeys("abcde", 2)}, before) == "a=2, b=2, c=2, 2 more"
