@@ -57,7 +57,7 @@ def test_segments(status, what):
             vector = 0x80000000 if expected == MISS and not nested else 0x80000180
             assert board.get("cause") >> 2 & 31 == CODES[what, expected], hex(address)
             assert board.get("badvaddr") == address
-            assert pc == vector + (4 if what != "jr" else 4), hex(pc)
+            assert pc == vector + 4, hex(pc)
 
 
 @pytest.mark.parametrize("status", [SUPERVISOR, USER])

@@ -1,0 +1,177 @@
+"""Run nonsense: random words in random states, with devices in reach, and look at what is left.
+
+As a program (`python -m tests.machine.robust SEED INSTRUCTIONS`) for runs under
+NUMBA_BOUNDSCHECK=1, which must be set before the kernels are imported.
+"""
+
+from __future__ import annotations
+
+import random
+import sys
+
+import numpy as np
+
+from disco_trace.machine import isa, kernel, layout
+from disco_trace.machine.cop0 import WRITABLE
+from disco_trace.memory.layout import C_CLOCK, CPU_WORDS
+from tests.machine.assemble import assemble
+from tests.machine.board import Board
+
+# Small and odd machines first of all: their indices are nearest to their bounds.
+MACHINES = (
+    (),
+    ("machine.tlb_entries=8", "machine.page_filter_entries=1", "machine.turn_cycles=1"),
+    ("machine.tlb_entries=9", "machine.page_filter_entries=2", "machine.turn_cycles=7"),
+    ("machine.l1i.size_bytes=1KiB", "machine.l1d.size_bytes=1KiB", "time.feedback=full"),
+    ("machine.l1d.ways=1", "machine.l1i.ways=4", "memory.l2.size_bytes=64KiB"),
+    ("machine.ram_bytes=256MiB", "time.feedback=full"),
+)
+POINTERS = (
+    0x00000000, 0x00400000, 0x7FFFFFF0, 0x80000000, 0x80000180, 0x80010000, 0x80FFFFF0,
+    0x81000000, 0x8FFFFFFC, 0xA0010000, 0xBF000000, 0xBF001000, 0xBF002000, 0xBF003000,
+    0xBF010000, 0xBF01FFFC, 0xBFFFFFFC, 0xC0000000, 0xDFFFFFF0, 0xE0000000, 0xFFFFF000,
+    0xFFFFFFFC,
+)  # fmt: skip
+
+
+def random_word(rng: random.Random) -> int:
+    """Return an instruction word: mostly a row of the table, or any bits at all."""
+    if rng.random() < 0.15:
+        return rng.getrandbits(32)
+    row = rng.choice(isa.TABLE)
+    word = row.match | rng.getrandbits(32) & ~row.mask & 0xFFFFFFFF
+    if "i" * 16 in row.encoding and "s" in row.encoding and rng.random() < 0.7:
+        word = word & 0xFFFF0000 | rng.randrange(0, 64, 4) | (rng.random() < 0.2) * 0xFFC0
+    return word
+
+
+# Goes on at the next of 64 addresses, in the mode that Status gives.
+HANDLER = """
+    lui  $k1, 0x8000
+    lw   $k0, 0x7ffc($k1)
+    addiu $k0, $k0, 4
+    sw   $k0, 0x7ffc($k1)
+    andi $k0, $k0, 0xfc
+    addu $k1, $k1, $k0
+    lw   $k0, 0x7e00($k1)
+    mtc0 $k0, epc
+    eret
+"""
+CODE_WORDS = 1 << 12
+CODE_AT = (0, 0x10000)
+
+
+def scramble(board: Board, rng: random.Random, pool: list[int]) -> None:
+    """Put the whole machine into a random state."""
+    m = board.m
+    for start in CODE_AT:
+        board.words(start, rng.choices(pool, k=CODE_WORDS))
+    if rng.random() < 0.9:
+        for base in (0, 0x1000, 0x10000):
+            for vector in (0, 0x180, 0x200):
+                board.words(base + vector, assemble(HANDLER))
+    board.words(0x7E00, [_code_address(rng) for _ in range(64)])
+    for cpu in range(len(m.gpr)):
+        m.gpr[cpu, :34] = [
+            rng.choice(POINTERS) if rng.random() < 0.7 else rng.getrandbits(32) for _ in range(34)
+        ]
+        m.gpr[cpu, 0] = 0
+        for register in np.flatnonzero(WRITABLE):
+            mask = int(WRITABLE[register])
+            m.cp0[cpu, register] = int(m.cp0[cpu, register]) & ~mask | rng.getrandbits(32) & mask
+        status = rng.getrandbits(32) & 0x1840FF1F & ~4
+        if rng.random() < 0.8:
+            status &= ~(1 << 22 | 2)  # BEV has no memory; EXL hides the mode
+        m.cp0[cpu, layout.STATUS] = status
+        m.cp0[cpu, layout.WIRED] = rng.randrange(m.p[layout.X_TLB])
+        if rng.random() < 0.8:
+            m.cp0[cpu, layout.EBASE] = 0x80000000 | rng.choice((0, 0x1000, 0x10000)) | cpu
+        for entry in range(int(m.p[layout.X_TLB])):
+            size = rng.choice((0, 0, 0, 1, 2, 5, 8))
+            frames = [rng.choice((rng.getrandbits(12), rng.getrandbits(24), 0x1F000 + entry))
+                      for _ in "ab"]  # fmt: skip
+            if entry == 1:  # code for user mode
+                board.tlb(1, 0x00400000, 0x10 << 6 | 0x1F, 0x11 << 6 | 0x1F, 0, cpu)
+                continue
+            board.tlb(
+                entry,
+                rng.choice(POINTERS) & 0xFFFFE000 | rng.getrandbits(2),
+                frames[0] << 6 | rng.getrandbits(6) | 2 * (rng.random() < 0.8),
+                frames[1] << 6 | rng.getrandbits(6) | 2 * (rng.random() < 0.8),
+                ((1 << 2 * size) - 1) << 13,
+                cpu,
+            )
+        m.filter[cpu] = 0
+        board.jump(_code_address(rng), cpu)
+        m.s[cpu, layout.S_WAITING] = 0
+        m.s[cpu, layout.S_LL] = 0
+    kernel.start(m, board.memory)
+
+
+def _code_address(rng: random.Random) -> int:
+    if rng.random() < 0.1:
+        return rng.choice(POINTERS) + rng.randrange(4096) & 0xFFFFFFFF
+    return rng.choice((0x80000000, 0x80010000, 0xA0010000, 0x00400000)) + 4 * rng.randrange(1024)
+
+
+def check(board: Board) -> None:
+    """Assert that every word of state is in its range."""
+    m = board.m
+    p, g, s = m.p, m.g, m.s
+    cpus, entries = int(p[layout.X_CPUS]), int(p[layout.X_TLB])
+    assert (m.gpr[:, 0] == 0).all()
+    for at in (layout.S_PC, layout.S_NPC):
+        assert ((s[:, at] >= 0) & (s[:, at] < 1 << 32)).all(), hex(int(s[:, at].max()))
+    assert ((s[:, layout.S_SLOT] | s[:, layout.S_LL] | s[:, layout.S_WAITING]) & ~1 == 0).all()
+    assert (s[:, layout.S_RETIRED] >= 0).all()
+    assert ((s[:, layout.S_PHASE_DEPTH] >= 0)
+            & (s[:, layout.S_PHASE_DEPTH] <= layout.PHASE_DEPTH)).all()  # fmt: skip
+    assert ((s[:, layout.S_LLADDR] >= 0) & (s[:, layout.S_LLADDR] < p[layout.X_RAM])).all()
+    assert (m.cp0[:, layout.WIRED] < entries).all()
+    assert (m.cp0[:, layout.STATUS] & ~np.uint32(0x1840FF1F) == 0).all()
+    assert (m.cp0[:, layout.EBASE] & np.uint32(0xC0000FFF) == 0x80000000 + np.arange(cpus)).all()
+    assert (m.cp0[:, layout.HWRENA] & ~np.uint32(0x2000000F) == 0).all()
+    contexts = s[:, layout.S_CONTEXT] >> 2
+    assert ((contexts >= 0) & (contexts < len(m.contexts))).all()
+    tlb = m.tlb.reshape(cpus, layout.MAX_TLB, layout.TLB_WORDS)
+    assert (tlb[:, :, layout.T_HI] & 0x1F00 == 0).all()
+    assert (tlb[:, :, layout.T_MASK] & ~np.uint32(0x1FFFE000) == 0).all()
+    for at, buffer in ((layout.G_REFS, m.refs), (layout.G_PAGE_ROWS, m.pages),
+                       (layout.G_EVENTS, m.events), (layout.G_CONSOLE, m.console)):  # fmt: skip
+        assert 0 <= g[at] <= len(buffer)
+    assert len(isa.NAMES) > m.ops.max()
+    assert (board.memory.cpu[C_CLOCK::CPU_WORDS] >= 0).all()
+
+
+def run(seed: int, instructions: int) -> dict[str, int]:
+    """Run about that many instructions of nonsense; return how often what ended a stretch."""
+    rng = random.Random(seed)
+    ends: dict[str, int] = {}
+    board = Board(*MACHINES[seed % len(MACHINES)], cpus=rng.choice((1, 2, 4)), rows=4000)
+    pool = [random_word(rng) for _ in range(50_000)]
+    done = 0
+    while done < instructions:
+        scramble(board, rng, pool)
+        board.m.g[layout.G_EXIT] = 0
+        board.m.p[layout.X_MAX_INSTRUCTIONS] = board.m.g[layout.G_INSTRUCTIONS] + 4_000
+        if rng.random() < 0.1:
+            board.m.p[layout.X_STOP] = rng.choice(POINTERS)
+        before = int(board.m.g[layout.G_INSTRUCTIONS])
+        for _ in range(40):
+            code = int(kernel.run(board.m, board.memory, 1 << 20))
+            check(board)
+            if code not in (layout.EXIT_NONE, layout.EXIT_FULL):
+                break
+            board.empty()
+        board.m.p[layout.X_STOP] = -1
+        board.empty()
+        name = layout.EXIT_REASONS.get(code, "rows").split(":")[0]
+        ends[name] = ends.get(name, 0) + 1
+        done += int(board.m.g[layout.G_INSTRUCTIONS]) - before
+    ends["instructions"] = done
+    return ends
+
+
+if __name__ == "__main__":
+    for number in range(int(sys.argv[1]), int(sys.argv[1]) + len(MACHINES)):
+        print(number, run(number, int(sys.argv[2])), flush=True)
