@@ -173,8 +173,11 @@ class _Session:
                 return _REASONS[code]
             elif code != EXIT_NONE and self._crowded():
                 self._segment(writer)
-                if request.max_bytes is not None and writer.bytes_written >= request.max_bytes:
-                    return ExitReason.BYTE_LIMIT
+                if request.max_bytes is not None:
+                    # All that was handed over counts, not what a thread has got to by now.
+                    writer.flush()
+                    if writer.bytes_written >= request.max_bytes:
+                        return ExitReason.BYTE_LIMIT
             if self.interrupted:
                 return ExitReason.INTERRUPTED
             if request.progress:

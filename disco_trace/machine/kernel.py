@@ -96,10 +96,14 @@ from disco_trace.machine.layout import (
     G_CPU,
     G_EVENTS,
     G_EXIT,
+    G_FETCH_DELTA,
+    G_FETCH_LINE,
     G_INSTRUCTIONS,
     G_PAGE_ROWS,
     G_PHASE_LOST,
     G_REFS,
+    G_RESUME,
+    G_SINGLE,
     G_STOP_CPU,
     G_TURN,
     HWRENA,
@@ -410,7 +414,9 @@ def run(mc, m, budget):
             return EXIT_FULL
         if g[G_CONTEXTS] + ROOM > mc.contexts.shape[0] and p[X_CONTEXTS_FULL] == 0:
             return EXIT_CONTEXTS
-        cpu = next_cpu(mc, m)
+        resumed = g[G_RESUME]
+        g[G_RESUME] = 0
+        cpu = g[G_CPU] if resumed != 0 else next_cpu(mc, m)
         if cpu < 0:
             return EXIT_DEADLOCK
         r = mc.gpr[cpu]
@@ -431,14 +437,23 @@ def run(mc, m, budget):
         # otherwise CPUs that fight for a line could start their stores again for ever.
         owed = False
         turn_start = cop0.turn_clock(mc, m, cpu) + n
+        if resumed != 0:
+            turn_start = resumed - 1
+            fbase, fdelta = U(g[G_FETCH_LINE]), U(g[G_FETCH_DELTA])
+            single = g[G_SINGLE] != 0
         retired_before = s[S_RETIRED] + s[S_SINCE] + n - s[S_EXTRA]
 
         while True:
             # Everything that can have changed is looked at again here.
             if not owed:
-                if crowded(mc, m) or g[G_EXIT] != 0 or yielded:
+                if g[G_EXIT] != 0 or yielded:
                     break
-                if g[G_CONTEXTS] + ROOM > mc.contexts.shape[0] and p[X_CONTEXTS_FULL] == 0:
+                more = g[G_CONTEXTS] + ROOM > mc.contexts.shape[0] and p[X_CONTEXTS_FULL] == 0
+                if more or crowded(mc, m):
+                    g[G_RESUME] = turn_start + 1
+                    g[G_FETCH_LINE] = np.int64(fbase)
+                    g[G_FETCH_DELTA] = np.int64(fdelta)
+                    g[G_SINGLE] = single
                     break
             now = cop0.turn_clock(mc, m, cpu)
             end = min(g[G_TURN], turn_start + turn)
@@ -708,7 +723,8 @@ def run(mc, m, budget):
         now = cop0.turn_clock(mc, m, cpu) + n
         spent += now - turn_start
         g[G_INSTRUCTIONS] += s[S_RETIRED] + s[S_SINCE] + n - s[S_EXTRA] - retired_before
-        g[G_CPU] = (cpu + 1) % p[X_CPUS]
+        if g[G_RESUME] == 0:
+            g[G_CPU] = (cpu + 1) % p[X_CPUS]
 
 
 @inline

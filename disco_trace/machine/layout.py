@@ -20,8 +20,11 @@ from disco_trace.trace.schema import EVENT, PAGE, REF
 # Machine.g, state that belongs to the whole machine.
 (
     G_TURN, G_CPU, G_SEQ, G_REFS, G_PAGE_ROWS, G_EVENTS, G_CONSOLE, G_CONTEXTS, G_EXIT, G_STATUS,
-    G_INSTRUCTIONS, G_STOP_CPU, G_PHASE_LOST, G_SINGLE, N_G,
-) = range(15)  # fmt: skip
+    G_INSTRUCTIONS, G_STOP_CPU, G_PHASE_LOST, G_RESUME, G_FETCH_LINE, G_FETCH_DELTA, G_SINGLE, N_G,
+) = range(18)  # fmt: skip
+
+# A turn that a full buffer broke off goes on where it was, so that buffers do not show in results:
+# G_RESUME is 1 + the clock at its start (0: none), the others the hot loop's fetch state.
 
 # Machine.s, int64 words of a CPU.
 (

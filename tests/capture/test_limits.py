@@ -68,7 +68,6 @@ def test_a_limit_of_bytes(tmp_path):
     assert_same(replayed(trace, spec), captured(trace))
 
 
-@pytest.mark.xfail(strict=True, reason="the limit is compared while a thread still writes")
 def test_a_slow_disk_does_not_move_the_limit_of_bytes(tmp_path, monkeypatch):
     spec, limit = spec_at(4, 4, **SPIN), {"max_bytes": 1, "max_instructions": 30_000_000}
     run_guest("spin", spec, tmp_path / "a", [], **limit)

@@ -131,7 +131,6 @@ def _with_buffers(monkeypatch, path, feedback="none", **sizes):
     return TraceReader(path), captured(path)
 
 
-@pytest.mark.xfail(strict=True, reason="a full buffer ends a CPU's turn early")
 @pytest.mark.parametrize(("feedback", "rows"), [("none", 300), ("none", 1000), ("full", 300)])
 def test_result_buffers_do_not_show(tmp_path, monkeypatch, feedback, rows):
     """How much room results have cannot be seen by the guest: another point fills it elsewhere."""
@@ -141,7 +140,6 @@ def test_result_buffers_do_not_show(tmp_path, monkeypatch, feedback, rows):
     assert_same(again, counted)
 
 
-@pytest.mark.xfail(strict=True, reason="a full buffer ends a CPU's turn early")
 def test_event_buffers_do_not_show_in_results(tmp_path, monkeypatch):
     """Segments close intervals of work with `ticks` of their own: other rows, the same run."""
     plain, counted = _with_buffers(monkeypatch, tmp_path / "a")
