@@ -152,7 +152,7 @@ def run(seed: int, instructions: int) -> dict[str, int]:
     done = 0
     while done < instructions:
         scramble(board, rng, pool)
-        board.m.g[layout.G_EXIT] = 0
+        board.m.g[[layout.G_EXIT, layout.G_RESUME]] = 0
         board.m.p[layout.X_MAX_INSTRUCTIONS] = board.m.g[layout.G_INSTRUCTIONS] + 4_000
         if rng.random() < 0.1:
             board.m.p[layout.X_STOP] = rng.choice(POINTERS)

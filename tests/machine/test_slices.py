@@ -82,7 +82,6 @@ def test_length_of_calls_with_exceptions_and_timer():
     assert drive(board(), 1, 7_000) == whole
 
 
-@pytest.mark.xfail(strict=True, reason="a full buffer gives the turn to the next CPU")
 @pytest.mark.parametrize("rows", [700, 1000])
 def test_size_of_buffers(rows):
     whole = drive(contention(200_000), 1 << 40, 60_000)
@@ -91,7 +90,6 @@ def test_size_of_buffers(rows):
     assert small == whole
 
 
-@pytest.mark.xfail(strict=True, reason="a full buffer gives the turn to the next CPU")
 def test_without_events():
     """A capture without events counts and ends as one with them does."""
     states = []
