@@ -33,6 +33,7 @@ from disco_trace.machine.layout import (
     RANDOM,
     S_COUNT_OFFSET,
     S_DEADLINE,
+    S_RANDOM_ORIGIN,
     STATUS,
     T_HI,
     T_LO0,
@@ -95,7 +96,8 @@ def random_entry(mc, m, cpu, work):
     wired = mc.cp0[cpu, WIRED]
     if wired >= entries:
         return entries - 1
-    return entries - 1 - (m.cpu[cpu * CPU_WORDS + C_BASE] + work) % (entries - wired)
+    since = m.cpu[cpu * CPU_WORDS + C_BASE] + work - mc.s[cpu, S_RANDOM_ORIGIN]
+    return entries - 1 - since % (entries - wired)
 
 
 @helper
@@ -119,8 +121,11 @@ def write(mc, m, cpu, register, value, work):
     if register == ENTRYHI:
         return change_entryhi(mc, m, cpu, new, work)
     k[register] = new
-    if register == WIRED and new >= mc.p[X_TLB]:
-        k[WIRED] = mc.p[X_TLB] - 1
+    if register == WIRED:
+        # Random starts again at its upper bound.
+        s[S_RANDOM_ORIGIN] = m.cpu[cpu * CPU_WORDS + C_BASE] + work
+        if new >= mc.p[X_TLB]:
+            k[WIRED] = mc.p[X_TLB] - 1
     return 0
 
 

@@ -15,6 +15,8 @@ from disco_trace.machine.layout import (
     IP_IPI,
     MARKS,
     POWER,
+    S_LL,
+    S_LLADDR,
     S_WAIT_BASE,
     S_WAKER,
     UART,
@@ -130,6 +132,9 @@ def device_write(mc, m, cpu, physical, value, work):
         if event >= 0 and page < mc.p[X_PAGES]:
             emit(mc, m, cpu, PAGE_EVENT, work, event, page, 0, 4096, content, 0)
             if event == PAGE_ZERO:
+                for other in range(mc.p[X_CPUS]):
+                    if mc.s[other, S_LLADDR] >> 12 == page:
+                        mc.s[other, S_LL] = 0
                 for index in range(page << 10, (page + 1) << 10):
                     mc.ram[index] = 0
                     mc.ops[index] = 0

@@ -86,7 +86,7 @@ def enter_vector(mc, m, cpu, code, missed, pc, slot, vaddr, unit, work):
     base = 0xBFC00200 if status & BEV else k[EBASE] & 0xFFFFF000
     vector = base + offset
     s[S_PC] = vector
-    s[S_NPC] = vector + 4
+    s[S_NPC] = (vector + 4) & 0xFFFFFFFF
     s[S_SLOT] = 0
     set_context(mc, m, cpu)
 
@@ -104,7 +104,7 @@ def leave(mc, m, cpu, work):
         status = k[STATUS] & ~EXL
     change_status(mc, m, cpu, status, 0, target, work)
     s[S_PC] = target
-    s[S_NPC] = target + 4
+    s[S_NPC] = (target + 4) & 0xFFFFFFFF
     s[S_SLOT] = 0
     s[S_LL] = 0
 

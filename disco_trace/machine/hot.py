@@ -33,6 +33,8 @@ M32 = U(0xFFFFFFFF)
 SIGN = U(0x80000000)
 LOW5 = U(31)
 HIGH = U(0xC0000000)
+# A fetch line that no address equals, not even an odd one: beyond 32 bits.
+NO_LINE = U(1 << 32)
 PAGE_OFFSET = U(0xFFF)
 FRAME = U(0xFFFFF000)
 PAGE_VALID = U(1 << 20)
@@ -251,7 +253,7 @@ def run_hot(
     while n < limit:
         if (pc ^ fbase) & fmask != U(0):
             # Another line. Of the same page, held by the first level?
-            if (pc ^ fbase) & (FRAME | U3) != U(0) or pc & fmask == stop_line:
+            if (pc ^ fbase) & (FRAME | U3 | NO_LINE) != U(0) or pc & fmask == stop_line:
                 why = W_FETCH
                 break
             if not hit(

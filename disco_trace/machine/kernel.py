@@ -28,6 +28,7 @@ from disco_trace.machine.exceptions import (
 )
 from disco_trace.machine.hot import (
     M32,
+    NO_LINE,
     O_BREAK,
     O_CACHE,
     O_COP2,
@@ -398,7 +399,7 @@ def run(mc, m, budget):
     fm = U(p[X_FILTER] - 1)
     ishift, isets, iways = U(m.p[P_I_SHIFT]), U(m.p[P_I_SETS] - 1), U(m.p[P_I_WAYS])
     dshift, dsets, dways = U(m.p[P_D_SHIFT]), U(m.p[P_D_SETS] - 1), U(m.p[P_D_WAYS])
-    fmask = (~((U1 << ishift) - U1) & M32) | U3
+    fmask = (~((U1 << ishift) - U1) & M32) | U3 | NO_LINE
     stop = p[X_STOP]
     stop_line = U(stop) & fmask & ~U3 if stop >= 0 else ~U(0)
     costs = (np.int64(max(p[X_MULT] - 1, 0)), np.int64(max(p[X_DIV] - 1, 0)))
@@ -429,7 +430,7 @@ def run(mc, m, budget):
             U(first + m.p[P_D_TAGS]), U(first + m.p[P_D_ORDER]), dshift, dsets, dways,
         )  # fmt: skip
         n = s[S_PENDING]
-        fbase = U1
+        fbase = NO_LINE
         fdelta = U(0)
         yielded = False
         single = False
@@ -463,7 +464,7 @@ def run(mc, m, budget):
             if pending and k[STATUS] & 7 == 1:
                 take(mc, m, cpu, INT, 0, s[S_PC], s[S_SLOT], 0, 0, n)
                 n = np.int64(0)
-                fbase = U1
+                fbase = NO_LINE
                 continue
             if now + n >= end and not owed:
                 break
@@ -500,7 +501,7 @@ def run(mc, m, budget):
             s[S_SLOT] = slot
             if single:
                 single = False
-                fbase = U1
+                fbase = NO_LINE
             if why == W_LIMIT:
                 continue
 
@@ -543,7 +544,7 @@ def run(mc, m, budget):
                     code = -result
                     take(mc, m, cpu, code & 255, (code & MISSED) >> 8, here, was_slot, vaddr, 0, n)
                     n = np.int64(0)
-                    fbase = U1
+                    fbase = NO_LINE
                     continue
                 physical = result & PHYSICAL
                 if result & MAPPED:
@@ -605,7 +606,7 @@ def run(mc, m, budget):
                         missed = (code & MISSED) >> 8
                         take(mc, m, cpu, code & 255, missed, here, was_slot, vaddr, 0, n)
                         n = np.int64(0)
-                        fbase = U1
+                        fbase = NO_LINE
                         continue
                     kind = SC_FAIL
                     r[rt_of(w)] = 0
@@ -620,7 +621,7 @@ def run(mc, m, budget):
                 s[S_EXTRA] += 1
                 take(mc, m, cpu, TR if why == W_TRAP else OV, 0, here, was_slot, 0, 0, n)
                 n = np.int64(0)
-                fbase = U1
+                fbase = NO_LINE
                 continue
 
             # The rare instructions.
@@ -655,7 +656,7 @@ def run(mc, m, budget):
                 value = np.int64(r[rt_of(w)])
                 if cop0.write(mc, m, cpu, np.int64(rd_of(w) * U8 + (w & U(7))), value, n):
                     n = np.int64(0)
-                fbase = U1
+                fbase = NO_LINE
             elif op == O_DI or op == O_EI:
                 r[rt_of(w)] = k[STATUS]
                 r[0] = 0
@@ -670,18 +671,18 @@ def run(mc, m, budget):
                     entry, how = np.int64(cop0.random_entry(mc, m, cpu, n)), cop0.WRITE_RANDOM
                 cop0.tlb_write(mc, m, cpu, entry, how, n)
                 n = np.int64(0)
-                fbase = U1
+                fbase = NO_LINE
             elif op == O_TLBP:
                 cop0.tlb_probe(mc, m, cpu, n)
                 n = np.int64(0)
             elif op == O_TLBR:
                 cop0.tlb_read(mc, m, cpu, n)
                 n = np.int64(0)
-                fbase = U1
+                fbase = NO_LINE
             elif op == O_ERET:
                 leave(mc, m, cpu, n)
                 n = np.int64(0)
-                fbase = U1
+                fbase = NO_LINE
             elif op == O_WAIT:
                 emit(mc, m, cpu, WAITS, n, WAIT_BEGIN, 0, 0, 0, 0, s[S_DEADLINE])
                 n = np.int64(0)
@@ -699,12 +700,12 @@ def run(mc, m, budget):
                     s[S_EXTRA] += 1
                     take(mc, m, cpu, code & 255, (code & MISSED) >> 8, here, was_slot, vaddr, 0, n)
                     n = np.int64(0)
-                    fbase = U1
+                    fbase = NO_LINE
                     continue
                 page = (result & PHYSICAL) >> 12
                 emit_uncommon(mc, m, cpu, CACHE_OP, operation, vaddr, page, here, n)
                 n = np.int64(0)
-                fbase = U1
+                fbase = NO_LINE
             elif op == O_RDPGPR or op == O_WRPGPR:
                 # One register set only: a copy within it.
                 r[rd_of(w)] = r[rt_of(w)]
@@ -717,7 +718,7 @@ def run(mc, m, budget):
                 s[S_EXTRA] += 1
                 take(mc, m, cpu, code, 0, here, was_slot, 0, unit, n)
                 n = np.int64(0)
-                fbase = U1
+                fbase = NO_LINE
 
         s[S_PENDING] = n
         now = cop0.turn_clock(mc, m, cpu) + n
@@ -762,7 +763,7 @@ def rdhwr(mc, m, cpu, w, privileged, work):
     if number == 0:
         value = cpu
     elif number == 1:
-        value = 1 << m.p[P_D_SHIFT]
+        value = 1 << min(m.p[P_I_SHIFT], m.p[P_D_SHIFT])
     elif number == 2:
         value = cop0.read(mc, m, cpu, cop0.COUNT, work)
     elif number == 3:

@@ -30,7 +30,7 @@ from disco_trace.trace.schema import EVENT, PAGE, REF
 (
     S_PC, S_NPC, S_SLOT, S_PENDING, S_EXTRA, S_SINCE, S_LL, S_LLADDR, S_WAITING, S_DEADLINE,
     S_COUNT_OFFSET, S_CONTEXT, S_REFILL, S_RETIRED, S_PHASE_DEPTH, S_WAKER, S_WAIT_BASE,
-    S_DATA, S_SPARE, S_PHASES,
+    S_DATA, S_RANDOM_ORIGIN, S_PHASES,
 ) = range(20)  # fmt: skip
 # S_PHASES … hold the stack of open phases.
 PHASE_DEPTH = 12

@@ -428,7 +428,6 @@ def test_the_stop_address_and_the_limit_are_exact():
     assert board.get("t0") == 12
 
 
-@pytest.mark.xfail(strict=True, reason="the board's zeroing leaves reservations alone")
 def test_the_boards_zeroing_takes_a_reservation():
     """A coherent I/O module's store to the granule clears LLbit (volume II, LL)."""
     board = Board()
@@ -441,7 +440,6 @@ def test_the_boards_zeroing_takes_a_reservation():
     assert board.word(0x5000) == 0
 
 
-@pytest.mark.xfail(strict=True, reason="SYNCI_Step is the data line")
 def test_synci_step_covers_instruction_lines():
     """Software that steps by it must meet every line that SYNCI acts on."""
     board = Board("machine.l1i.line_bytes=32", "machine.l1d.line_bytes=64")
@@ -450,7 +448,6 @@ def test_synci_step_covers_instruction_lines():
     assert board.get("t0") == 32
 
 
-@pytest.mark.xfail(strict=True, reason="Random does not start again")
 @pytest.mark.parametrize("nops", [0, 9, 30])
 def test_writing_wired_sets_random_to_its_upper_bound(nops):
     """Volume III, Random: set to the upper bound when Wired is written; then it counts."""
@@ -473,7 +470,6 @@ def test_dc_stops_count():
     assert board.get("t3") - board.get("t2") in (5, 6)
 
 
-@pytest.mark.xfail(strict=True, reason="ERET does not wrap the address behind its target")
 def test_the_program_counter_wraps():
     board = Board()
     board.program("eret")
