@@ -370,16 +370,9 @@ def test_exceptions_without_an_instruction_at_the_vector_take_time():
     raise AssertionError("50 full buffers of bus errors in less than 1000 cycles")
 
 
-# Not run until it is mended: the fetch reads beyond RAM, which may end the interpreter.
-LOW_ODD = pytest.mark.xfail(run=False, reason="odd targets below 64 look like a line in hand")
-
-
 @pytest.mark.parametrize(
     "target",
-    [
-        *(pytest.param(n, marks=LOW_ODD) for n in (1, 5, 61)),
-        *(2, 3, 0x40000001, 0x80001001, 0xFFFFFFFD, 0xFFFFFFFF),
-    ],
+    [1, 2, 3, 5, 61, 0x40000001, 0x80001001, 0xFFFFFFFD, 0xFFFFFFFF],
 )
 @pytest.mark.parametrize("how", ["eret", "slot", "start"])
 def test_odd_addresses_of_every_kind(how, target):

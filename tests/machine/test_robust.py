@@ -11,7 +11,6 @@ import pytest
 
 from tests.machine import robust
 
-# Not run until it is mended: a fetch beyond RAM ends the interpreter now and then.
 ROOT = Path(__file__).parents[2]
 
 
