@@ -75,7 +75,7 @@ def points(draw: st.DrawFn) -> dict[str, Any]:
     """Draw a point: second level, placement, latencies, prices."""
     names = draw(st.sets(st.sampled_from(LATENCIES)))
     sets = {f"memory__{name}": draw(st.integers(0, 3000)) for name in sorted(names)}
-    sets["time__interval_us"] = draw(st.sampled_from([200, 1000]))
+    sets["time__interval_us"] = draw(st.sampled_from([1, 200, 1000]))
     return sets | draw(second_levels()) | draw(placements())
 
 

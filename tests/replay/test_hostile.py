@@ -49,11 +49,14 @@ def outcome(trace) -> str:
         for sets in ([], ["placement.policy=first-touch", "memory.l2.replacement=random"]):
             replay(trace, resolve(base=spec, sets=sets), record_misses=not sets)
     except DiscoError as error:
-        text = str(error)
-        assert text
-        assert "\n" not in error.message
-        return error.message
+        return one_line(error)
     return "done"
+
+
+def one_line(error: DiscoError) -> str:
+    assert error.message
+    assert "\n" not in error.message
+    return error.message
 
 
 def test_the_good_one_is_done(good, tmp_path):
@@ -106,7 +109,8 @@ def try_spoilt(good, folder, found):
     except (DiscoError, ValueError, KeyError, IndexError):
         return  # the writer's own refusal: a kind that does not exist
     said = outcome(trace)
-    assert said == "done" or check(trace), "a refused trace is one that check finds fault with"
+    # What the rows do to the first level only a replay sees; everything else check sees, too.
+    assert said in ("done", "the trace contradicts itself") or check(trace)
     shutil.rmtree(folder)
 
 
