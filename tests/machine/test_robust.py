@@ -39,4 +39,4 @@ def test_no_index_leaves_its_array():
         timeout=1800,
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    assert done.stdout.count("instructions") == len(robust.MACHINES)
+    assert done.stdout.count("'instructions'") == len(robust.MACHINES)
