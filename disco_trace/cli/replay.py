@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from disco_trace.cli import common
+from disco_trace.errors import DiscoError
 
 if TYPE_CHECKING:
     from disco_trace.requests import ReplayResult
@@ -66,17 +68,23 @@ def replay(
         compile_seconds = common.compile_kernels(out)
         from disco_trace.replay.engine import replay as run_replay
 
-        with out.progress("replay", unit="references") as progress:
-            result = run_replay(
-                trace,
-                wanted,
-                out=output,
-                runs=runs,
-                force=force,
-                phase=phase,
-                record_misses=record_misses,
-                progress=progress,
-            )
+        try:
+            with out.progress("replay", unit="references") as progress:
+                result = run_replay(
+                    trace,
+                    wanted,
+                    out=output,
+                    runs=runs,
+                    force=force,
+                    phase=phase,
+                    record_misses=record_misses,
+                    progress=progress,
+                )
+        except DiscoError as error:
+            inside = output is None and runs is None
+            if inside and error.hint is None and not os.access(trace, os.W_OK):
+                error.hint = "--runs DIR puts the run elsewhere, for traces that are read-only"
+            raise
         report(out, result, compile_seconds)
         out.next("report", trace)
 
