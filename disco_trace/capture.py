@@ -96,6 +96,7 @@ class _Session:
         self.warnings: list[str] = []
         self.console = bytearray()
         self.interrupted = False
+        self.named = 0  # names of processes that the trace has
         spec = request.spec
         self.machine = _machine(request, image, arguments)
         self.memory = memory_layout.build(
@@ -199,6 +200,7 @@ class _Session:
         """Close the intervals of work and hand the rows over; go on in the other buffers."""
         kernel.close_interval(self.machine, self.memory)
         machine, g = self.machine, self.machine.g
+        self._name_processes(writer)
         counts = [
             int(g[at])
             for at in (machine_layout.G_REFS, machine_layout.G_PAGE_ROWS, machine_layout.G_EVENTS)
@@ -218,6 +220,22 @@ class _Session:
         self.spare = held
         for at in (machine_layout.G_REFS, machine_layout.G_PAGE_ROWS, machine_layout.G_EVENTS):
             g[at] = 0
+
+    def _name_processes(self, writer: TraceWriter) -> None:
+        """Hand over the names that the guest has given to its processes, if there are new ones."""
+        known = int(self.machine.g[machine_layout.G_NAMES])
+        full = known >= machine_layout.MAX_NAMES
+        if known == self.named:
+            return
+        self.named = known
+        names = [bytes(row).rstrip(b"\0") for row in self.machine.names[:known]]
+        texts = [name.decode(errors="replace") for name in names]
+        if full:
+            self.warnings.append(
+                f"more than {known - 1} names of processes: further ones may share one"
+            )
+            texts.append("further processes")
+        writer.name_processes(texts)
 
     def _grow_contexts(self) -> None:
         """Double the table of contexts, up to `MAX_CONTEXTS`; then further ones share the first."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from disco_trace.jit import helper, inline
 from disco_trace.machine.cop0 import turn_clock
 from disco_trace.machine.emit import emit
@@ -25,6 +27,7 @@ from disco_trace.machine.layout import (
     X_PAGES,
     X_RAM,
 )
+from disco_trace.machine.marks import phase_mark, process_mark
 from disco_trace.memory.events import (
     CLEARED,
     INTERRUPTS,
@@ -115,6 +118,10 @@ def device_write(mc, m, cpu, physical, value, work):
             mc.cp0[cpu, CAUSE] &= ~IPI_BIT
             return 2
         return 0
+    if block == MARKS and offset == 0x10:
+        return 2 * process_mark(mc, m, np.int64(cpu), np.int64(value), np.int64(work))
+    if block == MARKS and offset == 0x14:
+        return 2 * phase_mark(mc, m, np.int64(cpu), np.int64(np.int32(value)), np.int64(work))
     if block == MARKS:
         page = (value >> 12) & 0xFFFFF
         event = -1

@@ -15,7 +15,9 @@ from disco_trace.machine.layout import (
     G_SEQ,
     PHASE_DEPTH,
     S_CONTEXT,
+    S_DATA,
     S_EXTRA,
+    S_PENDING,
     S_PHASE_DEPTH,
     S_PHASES,
     S_REFILL,
@@ -24,7 +26,7 @@ from disco_trace.machine.layout import (
     STATUS,
     X_EVENTS,
 )
-from disco_trace.memory.events import CONTEXTS, control
+from disco_trace.memory.events import CONTEXTS, TICKS, control
 from disco_trace.memory.layout import C_CLOCK, CPU_WORDS
 from disco_trace.memory.system import cached, enter, uncommon
 
@@ -136,6 +138,17 @@ def write_row(mc, m, cpu, kind, work, a0, a1, a2, a3, a4, a5):
     control(m, kind, cpu, context, work, instructions, a0, a1, a2, a3, a4, a5)
 
 
+@helper
+def close_work(mc, m, cpu):
+    """Close a CPU's interval of work with a row of `ticks`; not for the CPU whose turn it is."""
+    s = mc.s[cpu]
+    if s[S_PENDING] != 0 or s[S_SINCE] != 0 or s[S_DATA] != 0:
+        work = s[S_PENDING]
+        s[S_PENDING] = 0
+        emit(mc, m, cpu, TICKS, work, s[S_DATA], 0, 0, 0, 0, 0)
+        s[S_DATA] = 0
+
+
 @inline
 def mode_of(status, refill):
     """Return the mode that a Status value stands for; REFILL inside a TLB refill handler."""
@@ -151,8 +164,9 @@ def mode_of(status, refill):
 def set_context(mc, m, cpu):
     """Recompute the CPU's context after a change of mode, address space or phase.
 
-    A pair (address space, phase) seen for the first time is announced by a `contexts` row. When
-    the table is full the first context stands for what does not fit.
+    What is seen for the first time (address space, its process's name, phase) is announced by a
+    `contexts` row: an address space that gets another name gets other contexts. When the table is
+    full the first context stands for what does not fit.
     """
     s = mc.s[cpu]
     k = mc.cp0[cpu]
@@ -160,6 +174,7 @@ def set_context(mc, m, cpu):
     asid = k[ENTRYHI] & 255
     depth = s[S_PHASE_DEPTH]
     phase = s[S_PHASES + min(depth, PHASE_DEPTH) - 1] if depth > 0 else 0
+    process = mc.processes[asid]
     table = mc.contexts
     current = s[S_CONTEXT] >> 2
     known = mc.g[G_CONTEXTS]
@@ -168,13 +183,15 @@ def set_context(mc, m, cpu):
         and table[current, 1] == cpu
         and table[current, 2] == asid
         and table[current, 3] == phase
+        and table[current, 4] == process
     ):
         s[S_CONTEXT] = current * 4 + mode
         return
     for index in range(known):
         if table[index, 1] == cpu and table[index, 2] == asid and table[index, 3] == phase:
-            s[S_CONTEXT] = index * 4 + mode
-            return
+            if table[index, 4] == process:
+                s[S_CONTEXT] = index * 4 + mode
+                return
     if known >= table.shape[0]:
         s[S_CONTEXT] = mode
         return
@@ -182,9 +199,10 @@ def set_context(mc, m, cpu):
     table[known, 1] = cpu
     table[known, 2] = asid
     table[known, 3] = phase
+    table[known, 4] = process
     mc.g[G_CONTEXTS] = known + 1
     emit(mc, m, cpu, CONTEXTS, 0, known, 0, cpu, asid, phase, 0)
     s[S_CONTEXT] = known * 4 + mode
 
 
-assert CONTEXT_WORDS >= 4
+assert CONTEXT_WORDS >= 5

@@ -14,7 +14,14 @@ from disco_trace.jit import expand, helper, inline, kernel
 from disco_trace.machine import cop0
 from disco_trace.machine.decode import decode
 from disco_trace.machine.devices import device_read, device_write
-from disco_trace.machine.emit import emit, emit_page, emit_ref, emit_uncommon, set_context
+from disco_trace.machine.emit import (
+    close_work,
+    emit,
+    emit_page,
+    emit_ref,
+    emit_uncommon,
+    set_context,
+)
 from disco_trace.machine.exceptions import (
     BP,
     CPU_UNUSABLE,
@@ -101,7 +108,6 @@ from disco_trace.machine.layout import (
     G_FETCH_LINE,
     G_INSTRUCTIONS,
     G_PAGE_ROWS,
-    G_PHASE_LOST,
     G_REFS,
     G_RESUME,
     G_SINGLE,
@@ -109,7 +115,6 @@ from disco_trace.machine.layout import (
     G_TURN,
     HWRENA,
     INDEX,
-    PHASE_DEPTH,
     ROOM,
     S_CONTEXT,
     S_DATA,
@@ -120,8 +125,6 @@ from disco_trace.machine.layout import (
     S_NPC,
     S_PC,
     S_PENDING,
-    S_PHASE_DEPTH,
-    S_PHASES,
     S_RETIRED,
     S_SINCE,
     S_SLOT,
@@ -140,6 +143,7 @@ from disco_trace.machine.layout import (
     X_STOP,
     X_TURN,
 )
+from disco_trace.machine.marks import phase_mark
 from disco_trace.machine.translate import (
     A_FETCH,
     A_LOAD,
@@ -156,8 +160,6 @@ from disco_trace.machine.translate import (
 from disco_trace.memory.events import (
     BY_IPI,
     BY_TIMER,
-    PHASES,
-    TICKS,
     WAIT_BEGIN,
     WAIT_END,
     WAITS,
@@ -257,36 +259,6 @@ def filter_page(mc, cpu, access, vaddr, result):
 
 
 @helper
-def phase_mark(mc, m, cpu, number, work):
-    """Open phase n > 0 on this CPU, or close −n if it is open; return 1 if a row was written."""
-    s = mc.s[cpu]
-    depth = s[S_PHASE_DEPTH]
-    if number > 0:
-        if depth >= PHASE_DEPTH:
-            mc.g[G_PHASE_LOST] += 1
-            return 0
-        retired = s[S_RETIRED] + s[S_SINCE] + work - s[S_EXTRA]
-        emit(mc, m, cpu, PHASES, work, 0, number, retired, depth + 1, 0, 0)
-        s[S_PHASES + depth] = number
-        s[S_PHASE_DEPTH] = depth + 1
-    else:
-        found = -1
-        for level in range(depth):
-            if s[S_PHASES + level] == -number:
-                found = level
-        if found < 0:
-            mc.g[G_PHASE_LOST] += 1
-            return 0
-        retired = s[S_RETIRED] + s[S_SINCE] + work - s[S_EXTRA]
-        emit(mc, m, cpu, PHASES, work, 1, -number, retired, depth - 1, 0, 0)
-        for level in range(found, depth - 1):
-            s[S_PHASES + level] = s[S_PHASES + level + 1]
-        s[S_PHASE_DEPTH] = depth - 1
-    set_context(mc, m, cpu)
-    return 1
-
-
-@helper
 def wake(mc, m, cpu, turn_end):
     """End a CPU's WAIT if an unmasked interrupt is pending before `turn_end`; return 1 if so."""
     s = mc.s[cpu]
@@ -364,12 +336,7 @@ def next_cpu(mc, m):
 def tick(mc, m):
     """Close every CPU's interval of work with a row of `ticks`."""
     for cpu in range(mc.p[X_CPUS]):
-        s = mc.s[cpu]
-        if s[S_PENDING] != 0 or s[S_SINCE] != 0 or s[S_DATA] != 0:
-            work = s[S_PENDING]
-            s[S_PENDING] = 0
-            emit(mc, m, cpu, TICKS, work, s[S_DATA], 0, 0, 0, 0, 0)
-            s[S_DATA] = 0
+        close_work(mc, m, cpu)
 
 
 @kernel

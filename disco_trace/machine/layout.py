@@ -20,8 +20,9 @@ from disco_trace.trace.schema import EVENT, PAGE, REF
 # Machine.g, state that belongs to the whole machine.
 (
     G_TURN, G_CPU, G_SEQ, G_REFS, G_PAGE_ROWS, G_EVENTS, G_CONSOLE, G_CONTEXTS, G_EXIT, G_STATUS,
-    G_INSTRUCTIONS, G_STOP_CPU, G_PHASE_LOST, G_RESUME, G_FETCH_LINE, G_FETCH_DELTA, G_SINGLE, N_G,
-) = range(18)  # fmt: skip
+    G_INSTRUCTIONS, G_STOP_CPU, G_PHASE_LOST, G_RESUME, G_FETCH_LINE, G_FETCH_DELTA, G_SINGLE,
+    G_NAMES, N_G,
+) = range(19)  # fmt: skip
 
 # A turn that a full buffer broke off goes on where it was, so that buffers do not show in results:
 # G_RESUME is 1 + the clock at its start (0: none), the others the hot loop's fetch state.
@@ -69,7 +70,11 @@ UART, POWER, CPU_BLOCK, MARKS = 0x1F000000, 0x1F001000, 0x1F002000, 0x1F003000
 IP_IPI, IP_UART, IP_VIRTIO, IP_TIMER = 2, 3, 4, 7
 
 CONSOLE_BYTES = 1 << 16
-CONTEXT_WORDS = 5  # vm, vcpu, asid, phase, hash chain unused
+CONTEXT_WORDS = 5  # vm, vcpu, asid, phase, 1 + number of the process's name (0: none)
+ASIDS = 256
+# Names of processes that a trace may tell apart, and the bytes of one.
+MAX_NAMES = 1024
+NAME_BYTES = 28
 
 # One trip through the slow part of the loop writes at most this many rows of a kind (a CACHE
 # operation, an exception with its context, ticks of 64 CPUs).
@@ -85,6 +90,8 @@ class Machine(NamedTuple):
     `(page + 2^20) << 32 | frame address | uncached << 1 | writable`.
     hint: uint8 [cpus, 256]: where a page's TLB entry was last seen.
     contexts: int64 [capacity, CONTEXT_WORDS]. uart: int64 [16].
+    names: uint8 [MAX_NAMES + 1, NAME_BYTES], of which `g[G_NAMES]` are known; processes: int64
+    [ASIDS], 1 + the number of an address space's name, 0 for none.
     """
 
     p: np.ndarray
@@ -101,6 +108,8 @@ class Machine(NamedTuple):
     contexts: np.ndarray
     uart: np.ndarray
     console: np.ndarray
+    names: np.ndarray
+    processes: np.ndarray
     refs: np.ndarray
     pages: np.ndarray
     events: np.ndarray
@@ -159,7 +168,9 @@ def build(spec: Any, rows: int) -> Machine:
         fpr=np.zeros((cpus, 34), np.uint64), s=s,
         tlb=_cold_tlb(cpus), filter=np.zeros((cpus, 64), np.uint64),
         hint=np.zeros((cpus, 256), np.uint8), contexts=contexts, uart=np.zeros(16, np.int64),
-        console=np.zeros(CONSOLE_BYTES, np.uint8), refs=refs, pages=pages, events=events,
+        console=np.zeros(CONSOLE_BYTES, np.uint8),
+        names=np.zeros((MAX_NAMES + 1, NAME_BYTES), np.uint8),
+        processes=np.zeros(ASIDS, np.int64), refs=refs, pages=pages, events=events,
     )  # fmt: skip
 
 

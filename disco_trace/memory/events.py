@@ -39,6 +39,7 @@ INTERRUPTS = _CODES["interrupts"]
 PAGE_EVENT = _CODES["page_events"]
 WAITS = _CODES["waits"]
 PHASES = _CODES["phases"]
+PROCESSES = _CODES["processes"]
 
 RAISED = INTERRUPT_EVENTS.index("raised")
 CLEARED = INTERRUPT_EVENTS.index("cleared")

@@ -116,11 +116,11 @@ class TraceReader:
         return Bounds(self.manifest, self._context_vm())
 
     def contexts(self) -> Columns:
-        """Return the contexts in the order of their ids: id, vm, vcpu, asid, phase.
+        """Return the contexts in the order of their ids: seq, id, vm, vcpu, asid, phase.
 
         Raises `DiscoError` unless the ids are 0, 1, 2 … without a gap, each declared once.
         """
-        names = ("id", "vm", "vcpu", "asid", "phase")
+        names = ("seq", "id", "vm", "vcpu", "asid", "phase")
         tables = [
             self.read("contexts", segment.segment, columns=names)
             for segment in self.segments

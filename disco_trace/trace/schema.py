@@ -243,7 +243,8 @@ CONTROL: Final = (
     Kind(
         "contexts",
         3,
-        "A context seen for the first time: what `context` columns point to.",
+        "A context seen for the first time: what `context` columns point to. An address space that "
+        "gets another name (see `processes`) gets other contexts.",
         (
             _c(0, "id", "context number without mode", "uint32"),
             _c(1, "vm", "virtual machine; 0 on the bare machine", "uint16"),
@@ -387,7 +388,7 @@ CONTROL: Final = (
     Kind(
         "processes",
         15,
-        "A name for an address space (names stand in the manifest, by number).",
+        "A name for an address space from now on (names stand in the manifest, by number).",
         (
             _c(0, "vm", "virtual machine", "uint16"),
             _c(1, "asid", "address-space identifier", "uint16"),

@@ -119,9 +119,12 @@ class TraceWriter:
     def name_processes(self, names: list[str]) -> None:
         """Set the names that `processes` rows index; they turn up while the guest runs.
 
-        They are part of the trace's id: set them before `content_id`.
+        They are part of the trace's id: set them before `content_id`. They are on disk when this
+        returns, so that a capture that is killed has them, too.
         """
         self._manifest = msgspec.structs.replace(self._manifest, process_names=list(names))
+        with disk_errors(self.directory):
+            write_manifest(self.directory, self._manifest)
 
     def content_id(self) -> str:
         """Return the id of the trace as committed so far (waits for the thread)."""

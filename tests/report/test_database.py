@@ -210,6 +210,28 @@ def test_two_traces_keep_apart(trace: Path, tmp_path: Path) -> None:
     assert query([other], "SELECT count(*) FROM misses").item() == 0
 
 
+def test_an_address_space_that_is_used_again_shows_each_name_in_its_time(tmp_path: Path) -> None:
+    path = write_trace(
+        tmp_path / "again",
+        events=[
+            event("contexts", id=0, asid=5),
+            event("processes", asid=5, name=0),
+            event("contexts", id=1, asid=5),
+            event("processes", asid=5, name=1),
+            event("contexts", id=2, asid=5),
+            event("processes", asid=6, name=1),
+            event("processes", asid=5, name=0),
+            event("contexts", id=3, asid=6),
+            event("contexts", id=4, asid=7),
+        ],
+        refs=[{"context": 4 * n, "pc": 0x80001000} for n in range(5)],
+        process_names=["first", "second"],
+    )
+    frame = query([path], "SELECT process FROM refs ORDER BY seq")
+    # Before it had a name an address space has its first; one that never had shows its number.
+    assert frame["process"].to_list() == ["first", "first", "second", "second", "asid 7"]
+
+
 def test_a_trace_without_symbols_shows_addresses(tmp_path: Path) -> None:
     path = write_trace(
         tmp_path / "bare",

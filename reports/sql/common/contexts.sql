@@ -3,11 +3,21 @@
 -- DuckDB can look it up in an array.
 
 CREATE TABLE _contexts AS
-WITH last_names AS (
-    -- An address space can be renamed (exec); its last name is the one that is shown.
-    SELECT trace, vm, asid, arg_max(name, seq) AS name
-    FROM _source_processes
-    GROUP BY trace, vm, asid
+WITH named AS (
+    -- An address space can get another name (exec, or an ASID used again); it gets other contexts
+    -- with it. So a context has the last name before it was declared; where there was none yet,
+    -- the first that came.
+    SELECT
+        trace,
+        context_base,
+        c.id,
+        coalesce(
+            arg_max(name, p.seq) FILTER (p.seq < c.seq),
+            arg_min(name, p.seq)
+        ) AS name
+    FROM _source_contexts AS c
+    JOIN _source_processes AS p USING (trace, vm, asid)
+    GROUP BY trace, context_base, c.id
 ),
 modes AS (
     SELECT code, _enum_mode(code) AS mode FROM range(4) AS codes (code)
@@ -18,7 +28,7 @@ SELECT
     vm,
     vcpu,
     asid,
-    coalesce(last_names.name, 'asid ' || asid) AS process,
+    coalesce(named.name, 'asid ' || asid) AS process,
     mode,
     CASE
         WHEN phase = 0 THEN ''
@@ -26,7 +36,7 @@ SELECT
     END AS phase
 FROM _source_contexts
 CROSS JOIN modes
-LEFT JOIN last_names USING (trace, vm, asid)
+LEFT JOIN named USING (trace, context_base, id)
 LEFT JOIN _source_phase_names USING (trace, phase)
 ORDER BY context;
 

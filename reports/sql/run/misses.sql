@@ -49,7 +49,7 @@ COMMENT ON COLUMN misses.cycle IS 'clock of the CPU in this run';
 COMMENT ON COLUMN misses.cpu IS 'CPU that acted';
 COMMENT ON COLUMN misses.vm IS 'virtual machine; 0 on the bare machine';
 COMMENT ON COLUMN misses.vcpu IS 'virtual CPU; the CPU on the bare machine';
-COMMENT ON COLUMN misses.process IS 'the guest''s last name for the address space, or its number (asid n)';
+COMMENT ON COLUMN misses.process IS 'the guest''s name for the address space at that time, or its number (asid n)';
 COMMENT ON COLUMN misses.mode IS 'kernel, supervisor, user or refill (inside a TLB refill handler)';
 COMMENT ON COLUMN misses.phase IS 'innermost open phase: the guest''s name for it, or its number; empty for none';
 COMMENT ON COLUMN misses.node IS 'node of the CPU that missed';

@@ -26,7 +26,7 @@ COMMENT ON COLUMN page_events.cycle IS 'clock of the CPU, captured run';
 COMMENT ON COLUMN page_events.cpu IS 'CPU that acted';
 COMMENT ON COLUMN page_events.vm IS 'virtual machine; 0 on the bare machine';
 COMMENT ON COLUMN page_events.vcpu IS 'virtual CPU; the CPU on the bare machine';
-COMMENT ON COLUMN page_events.process IS 'the guest''s last name for the address space, or its number (asid n)';
+COMMENT ON COLUMN page_events.process IS 'the guest''s name for the address space at that time, or its number (asid n)';
 COMMENT ON COLUMN page_events.mode IS 'kernel, supervisor, user or refill (inside a TLB refill handler)';
 COMMENT ON COLUMN page_events.phase IS 'innermost open phase: the guest''s name for it, or its number; empty for none';
 COMMENT ON COLUMN page_events.guest_page IS 'guest-physical page number (4 KiB pages)';

@@ -38,7 +38,7 @@ COMMENT ON COLUMN refs.cycle IS 'clock of the CPU, captured run';
 COMMENT ON COLUMN refs.cpu IS 'CPU that acted';
 COMMENT ON COLUMN refs.vm IS 'virtual machine; 0 on the bare machine';
 COMMENT ON COLUMN refs.vcpu IS 'virtual CPU; the CPU on the bare machine';
-COMMENT ON COLUMN refs.process IS 'the guest''s last name for the address space, or its number (asid n)';
+COMMENT ON COLUMN refs.process IS 'the guest''s name for the address space at that time, or its number (asid n)';
 COMMENT ON COLUMN refs.mode IS 'kernel, supervisor, user or refill (inside a TLB refill handler)';
 COMMENT ON COLUMN refs.phase IS 'innermost open phase: the guest''s name for it, or its number; empty for none';
 COMMENT ON COLUMN refs.kind IS 'fetch, load or store that missed, upgrade (first write to a clean line), uncached_*, cache_op, sc_done, sc_fail';

@@ -25,7 +25,7 @@ COMMENT ON COLUMN schedule.cycle IS 'clock of the CPU, captured run';
 COMMENT ON COLUMN schedule.cpu IS 'CPU that acted';
 COMMENT ON COLUMN schedule.vm IS 'virtual machine; 0 on the bare machine';
 COMMENT ON COLUMN schedule.vcpu IS 'virtual CPU; the CPU on the bare machine';
-COMMENT ON COLUMN schedule.process IS 'the guest''s last name for the address space, or its number (asid n)';
+COMMENT ON COLUMN schedule.process IS 'the guest''s name for the address space at that time, or its number (asid n)';
 COMMENT ON COLUMN schedule.mode IS 'kernel, supervisor, user or refill (inside a TLB refill handler)';
 COMMENT ON COLUMN schedule.phase IS 'innermost open phase: the guest''s name for it, or its number; empty for none';
 COMMENT ON COLUMN schedule.event IS 'run, preempt, idle, migrate or stop';

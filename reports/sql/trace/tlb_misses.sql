@@ -42,7 +42,7 @@ COMMENT ON COLUMN tlb_misses.cycle IS 'clock of the CPU, captured run';
 COMMENT ON COLUMN tlb_misses.cpu IS 'CPU that acted';
 COMMENT ON COLUMN tlb_misses.vm IS 'virtual machine; 0 on the bare machine';
 COMMENT ON COLUMN tlb_misses.vcpu IS 'virtual CPU; the CPU on the bare machine';
-COMMENT ON COLUMN tlb_misses.process IS 'the guest''s last name for the address space, or its number (asid n)';
+COMMENT ON COLUMN tlb_misses.process IS 'the guest''s name for the address space at that time, or its number (asid n)';
 COMMENT ON COLUMN tlb_misses.mode IS 'kernel, supervisor, user or refill (inside a TLB refill handler)';
 COMMENT ON COLUMN tlb_misses.phase IS 'innermost open phase: the guest''s name for it, or its number; empty for none';
 COMMENT ON COLUMN tlb_misses.kind IS 'fetch, load or store';

@@ -30,7 +30,7 @@ COMMENT ON COLUMN traps.cycle IS 'clock of the CPU, captured run';
 COMMENT ON COLUMN traps.cpu IS 'CPU that acted';
 COMMENT ON COLUMN traps.vm IS 'virtual machine; 0 on the bare machine';
 COMMENT ON COLUMN traps.vcpu IS 'virtual CPU; the CPU on the bare machine';
-COMMENT ON COLUMN traps.process IS 'the guest''s last name for the address space, or its number (asid n)';
+COMMENT ON COLUMN traps.process IS 'the guest''s name for the address space at that time, or its number (asid n)';
 COMMENT ON COLUMN traps.mode IS 'kernel, supervisor, user or refill (inside a TLB refill handler)';
 COMMENT ON COLUMN traps.phase IS 'innermost open phase: the guest''s name for it, or its number; empty for none';
 COMMENT ON COLUMN traps.cause IS 'what the monitor was entered for (a row of the costs table)';

@@ -1,0 +1,101 @@
+"""What a guest tells about itself: its phases, and the processes behind its address spaces."""
+
+from __future__ import annotations
+
+from disco_trace.jit import helper
+from disco_trace.machine.emit import close_work, emit, set_context
+from disco_trace.machine.layout import (
+    ASIDS,
+    ENTRYHI,
+    G_NAMES,
+    G_PHASE_LOST,
+    MAX_NAMES,
+    NAME_BYTES,
+    PHASE_DEPTH,
+    S_EXTRA,
+    S_PHASE_DEPTH,
+    S_PHASES,
+    S_RETIRED,
+    S_SINCE,
+    X_CPUS,
+    X_RAM,
+)
+from disco_trace.memory.events import PHASES, PROCESSES
+
+
+@helper
+def phase_mark(mc, m, cpu, number, work):
+    """Open phase n > 0 on this CPU, or close −n if it is open; return 1 if a row was written."""
+    s = mc.s[cpu]
+    depth = s[S_PHASE_DEPTH]
+    if number > 0:
+        if depth >= PHASE_DEPTH:
+            mc.g[G_PHASE_LOST] += 1
+            return 0
+        retired = s[S_RETIRED] + s[S_SINCE] + work - s[S_EXTRA]
+        emit(mc, m, cpu, PHASES, work, 0, number, retired, depth + 1, 0, 0)
+        s[S_PHASES + depth] = number
+        s[S_PHASE_DEPTH] = depth + 1
+    else:
+        found = -1
+        for level in range(depth):
+            if s[S_PHASES + level] == -number:
+                found = level
+        if found < 0:
+            mc.g[G_PHASE_LOST] += 1
+            return 0
+        retired = s[S_RETIRED] + s[S_SINCE] + work - s[S_EXTRA]
+        emit(mc, m, cpu, PHASES, work, 1, -number, retired, depth - 1, 0, 0)
+        for level in range(found, depth - 1):
+            s[S_PHASES + level] = s[S_PHASES + level + 1]
+        s[S_PHASE_DEPTH] = depth - 1
+    set_context(mc, m, cpu)
+    return 1
+
+
+@helper
+def process_mark(mc, m, cpu, record, work):
+    """Give an address space the name in a record of RAM; return 1 if a row was written.
+
+    The record is the ASID in a word and up to `NAME_BYTES` of text, which a zero byte ends. CPUs
+    that run in the address space close their work and change to a context of the new name.
+    """
+    record &= ~3
+    if record + 4 + NAME_BYTES > mc.p[X_RAM]:
+        return 0
+    asid = mc.ram[record >> 2] + 0
+    if asid >= ASIDS:
+        return 0
+    name = name_number(mc, record + 4)
+    emit(mc, m, cpu, PROCESSES, work, 0, asid, name, 0, 0, 0)
+    mc.processes[asid] = 1 + name
+    for other in range(mc.p[X_CPUS]):
+        if mc.cp0[other, ENTRYHI] & 255 == asid:
+            if other != cpu:
+                close_work(mc, m, other)
+            set_context(mc, m, other)
+    return 1
+
+
+@helper
+def name_number(mc, text):
+    """Return the number of the name at a physical address, a new one if it was not seen before.
+
+    When the table is full, all that is new has the number behind it; its last row is scratch.
+    """
+    known = mc.g[G_NAMES]
+    row = mc.names[min(known, MAX_NAMES)]
+    ended = False
+    for at in range(NAME_BYTES):
+        byte = (mc.ram[(text + at) >> 2] >> (8 * ((text + at) & 3))) & 255
+        ended = ended or byte == 0
+        row[at] = 0 if ended else byte
+    for number in range(known):
+        same = True
+        for at in range(NAME_BYTES):
+            same = same and mc.names[number, at] == row[at]
+        if same:
+            return number
+    if known < MAX_NAMES:
+        mc.g[G_NAMES] = known + 1
+    return known
