@@ -16,6 +16,8 @@ from dataclasses import dataclass, field, replace
 
 PAGE_BYTES = 4096
 SIDE = {"fetch": "i", "load": "d", "store": "d"}
+DMA = ("dma_read", "dma_write")
+DEVICE = -1  # who wrote what no CPU wrote
 
 
 @dataclass(frozen=True)
@@ -283,10 +285,15 @@ class Memory:
     def access(self, cpu: int, kind: str, vaddr: int, page: int, work: int = 0) -> int:
         """Make one reference above the first level, after ``work`` base cycles.
 
-        Returns the version that a read sees.
+        Returns the version that a read sees. For a device's transfer (see ``DMA``) ``vaddr`` is
+        length x 4096 + offset in the page; the answer is how many stale units it met.
         """
         self.counters[cpu]["work_cycles"] += work
         self.clock[cpu] += work
+        if kind in DMA:
+            self.events.append((cpu, kind, vaddr, page, 0))
+            size, first = divmod(vaddr, PAGE_BYTES)
+            return self.dma(cpu, kind == "dma_write", page, first, size)
         side = SIDE[kind]
         array = self.l1[cpu][side]
         size = array.shape.line_bytes
@@ -629,6 +636,105 @@ class Memory:
             self.write_back(cpu, fline, line)
             line.dirty = False
             self.settle(cpu, fline, cleaned=True)
+
+    def dma(self, cpu: int, write: bool, page: int, first: int, size: int) -> int:
+        """Let a device read or write bytes of a page, on behalf of ``cpu``.
+
+        Returns the number of units that were not the newest when the device read them, or wrote
+        them in part.
+        """
+        state = self.policy.get(page)
+        if state is not None and state.master is not None:
+            if not write:  # Read-only copies: memory is up to date everywhere.
+                return 0
+            self.collapse(cpu, page)
+        end = first + size
+        step = self.config.granule_bytes
+        touched = range(first // step, (end - 1) // step + 1)
+        placed = page in self.frame_at
+        step2 = self.config.l2.line_bytes
+        lines = range(touched[0] * step // step2, (touched[-1] * step + step - 1) // step2 + 1)
+        flines = [(self.frame_at[page][0], line) for line in lines] if placed else []
+        # Dirty data goes home, counted unless all of it will be overwritten.
+        for fline in flines:
+            owner = self.owner.get(fline)
+            mine = [g for g in self.granules(fline) if g in touched]
+            if owner is not None and fline in self.dirty:
+                copy = self.l2_line(owner, fline)
+                parts = [p for g in mine for _, p in self.parts(owner, page, range(g, g + 1))]
+                start = fline[1] * step2
+                whole = write and first <= start and start + step2 <= end
+                if not whole and (copy is not None or any(part.dirty for part in parts)):
+                    self.counters[owner]["writebacks"] += 1
+                if copy is not None:
+                    self.memory.update({(fline[0], u): v for u, v in copy.data.items()})
+            if write:
+                for other in range(self.cpus):
+                    theirs = self.l2_line(other, fline)
+                    held = any(self.parts(other, page, range(g, g + 1)) for g in mine)
+                    if theirs is None and not held:
+                        continue
+                    self.counters[cpu]["invalidations"] += 1
+                    if (other, fline) in self.lost:
+                        self.lost[other, fline] = "invalidated"
+                    if theirs is not None:
+                        self.l2[other].drop(theirs)
+        for granule in touched:
+            self.dma_granule(write, page, granule, first, end)
+        for fline in flines:
+            owner = self.owner.get(fline)
+            if owner is None:
+                continue
+            if write:
+                self.settle(owner, fline, cleaned=True)
+            elif fline in self.dirty and not self.l1_dirty(owner, fline):
+                copy = self.l2_line(owner, fline)
+                if copy is not None:
+                    copy.state = "S"
+                del self.owner[fline]
+                self.dirty.discard(fline)
+        return self.dma_data(write, page, first, end)
+
+    def dma_granule(self, write: bool, page: int, granule: int, first: int, end: int) -> None:
+        """Clean a granule in every first level, or take it away; a dirty one's data goes home."""
+        start, size = granule * self.config.granule_bytes, self.config.granule_bytes
+        whole = write and first <= start and start + size <= end
+        for other in range(self.cpus):
+            parts = self.parts(other, page, range(granule, granule + 1))
+            dirty = [part for _, part in parts if part.dirty]
+            for part in dirty:
+                part.dirty = False
+                if page not in self.frame_at:
+                    self.saved.update({(page, u): v for u, v in part.data.items()})
+                    continue
+                frame = self.frame_at[page][0]
+                for unit, version in part.data.items():
+                    self.memory[frame, unit] = version
+                    copy = self.l2_line(other, (frame, unit * self.unit_bytes
+                                                // self.config.l2.line_bytes))  # fmt: skip
+                    if copy is not None:
+                        copy.data[unit] = version
+            if dirty and page not in self.frame_at and not whole:
+                self.counters[other]["writebacks"] += 1
+            for side, part in parts if write else []:
+                self.l1[other][side].drop(part)
+
+    def dma_data(self, write: bool, page: int, first: int, end: int) -> int:
+        """Move the data between memory and the device; return the stale units that it met."""
+        stale = 0
+        for unit in range(first // self.unit_bytes, (end - 1) // self.unit_bytes + 1):
+            start = unit * self.unit_bytes
+            home = (self.frame_at[page][0] if page in self.frame_at else None, unit)
+            where = self.saved if home[0] is None else self.memory
+            place = (page, unit) if home[0] is None else home
+            partly = first > start or start + self.unit_bytes > end
+            if not write or partly:
+                stale += where.get(place, 0) != self.newest.get((page, unit), (0, 0))[0]
+            if write:
+                self.version += 1
+                where[place] = self.version  # type: ignore[index]
+                self.newest[page, unit] = (self.version, DEVICE)
+        return stale
 
     def drop_page(self, page: int) -> None:
         """Drop a page whose content is dead: its lines unwritten, and its frame."""

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from tests.memory import driver
-from tests.naive import PAGE_BYTES, Cache, Config, Memory
+from tests.naive import DMA, PAGE_BYTES, Cache, Config, Memory
 
 Stream = list[tuple[int, str, int, int, int]]  # cpu, kind, vaddr, guest page, work cycles
 PAGES = 8
@@ -66,11 +66,12 @@ def random_config(
 
 
 def random_stream(rng: random.Random, config: Config, length: int) -> Stream:
-    """Draw references with locality in CPU and page, some of them through synonyms."""
+    """Draw references with locality in CPU and page, some through synonyms, some by devices."""
     span = rng.choice([256, 512, PAGE_BYTES])
     pages = rng.choice([1, 4, PAGES])
     alias, writes = rng.choice([0.0, 0.1]), rng.choice([0.02, 0.1, 0.4])
     sticky = rng.choice([0.0, 0.8])
+    devices = rng.choice([0.0, 0.0, 0.05, 0.3])
     cpu, page, stream = 0, 0, []
     for _ in range(length):
         if rng.random() >= sticky:
@@ -79,6 +80,12 @@ def random_stream(rng: random.Random, config: Config, length: int) -> Stream:
         kind = "store" if rng.random() < writes else rng.choice(["fetch", "load", "load"])
         colour = rng.randrange(1, PAGES) if rng.random() < alias else 0
         vaddr = (page + colour) * PAGE_BYTES + rng.randrange(0, span, 4)
+        if rng.random() < devices:
+            kind = rng.choice(DMA)
+            first = rng.choice([0, rng.randrange(span), rng.randrange(span) & -128])
+            most = min(PAGE_BYTES - first, rng.choice([span, PAGE_BYTES]))
+            size = rng.choice([most, rng.randint(1, most), min(most, 128)])
+            vaddr = size * PAGE_BYTES + first
         stream.append((cpu, kind, vaddr, page, rng.randrange(20)))
     return stream
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from disco_trace.jit import kernel
 from disco_trace.memory import layout, system
+from disco_trace.memory.dma import dma
 from disco_trace.memory.first_level import choose_way, data_set, instruction_set, promote
 from disco_trace.trace.schema import (
     CLASSES,
@@ -22,6 +23,9 @@ from disco_trace.trace.schema import (
 from tests.naive import Cache, Config
 
 KIND = {name: index for index, name in enumerate(REF_KINDS)}
+# A device's transfer: its length stands above the page offset in `vaddr`, as in the oracle.
+DMA_READ, DMA_WRITE = 32, 33
+KIND |= {"dma_read": DMA_READ, "dma_write": DMA_WRITE}
 HIT = 255  # in the ways that `drive` returns: the first level served the reference
 STATES = {layout.SHARED: "S", layout.EXCLUSIVE: "E", layout.MODIFIED: "M"}
 
@@ -101,6 +105,10 @@ def drive(m, cpus, kinds, vaddrs, pages, work, ways):
     for i in range(cpus.size):
         cpu, kind, vaddr, page = cpus[i], kinds[i], vaddrs[i], pages[i]
         system.enter(m, cpu, 0, work[i])
+        if kind >= DMA_READ:
+            ways[i] = 0
+            dma(m, cpu, i, kind & 1, page << 12 | vaddr & 4095, vaddr >> 12)
+            continue
         base = cpu * p[layout.P_L1_STRIDE]
         if kind == 0:
             index, n, shift = instruction_set(m, vaddr), p[layout.P_I_WAYS], p[layout.P_I_SHIFT]
@@ -135,6 +143,10 @@ def replay(m, cpus, kinds, vaddrs, pages, work, ways):
     """Run recorded references (below the first level); return the first refused one, or −1."""
     for i in range(cpus.size):
         system.enter(m, cpus[i], 0, work[i])
+        if kinds[i] >= DMA_READ:
+            address = pages[i] << 12 | vaddrs[i] & 4095
+            dma(m, cpus[i], i, kinds[i] & 1, address, vaddrs[i] >> 12)
+            continue
         if system.reference(m, cpus[i], kinds[i], ways[i], vaddrs[i], pages[i], i, vaddrs[i]) < 0:
             return i
     return -1

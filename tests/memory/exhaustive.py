@@ -10,7 +10,7 @@ import pickle
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from tests.naive import Config, Memory
+from tests.naive import DMA, Config, Memory
 
 Reference = tuple[int, str, int, int]  # cpu, kind, vaddr, guest page
 
@@ -56,9 +56,12 @@ def key(memory: Memory) -> object:
     }
     # A unit that memory never received is stale once it was written.
     for (page, unit), (version, _) in memory.newest.items():
-        for frame in set(memory.frame_at[page]):
+        for frame in set(memory.frame_at.get(page, ())):
             if version and (frame, unit) not in memory.memory:
                 stale.add((frame, unit))
+        # A page that only a device wrote has its data somewhere, but no frame yet.
+        if page not in memory.frame_at and memory.saved.get((page, unit), 0) != version:
+            stale.add((-1 - page, unit))
     return (
         tuple(caches),
         tuple(sorted(memory.owner.items())),
@@ -108,8 +111,9 @@ def check_first_level(memory: Memory) -> None:
         for _, _, line in memory.l1[cpu]["d"].lines():
             if not line.dirty:
                 continue
-            page, granule = line.tag[0], line.tag[1] * memory.config.l1d.line_bytes // step
-            fline = memory.fline(cpu, page, granule * step)
+            page, start = line.tag[0], line.tag[1] * memory.config.l1d.line_bytes
+            granule = start // step
+            fline = memory.fline(cpu, page, start)
             if memory.owner.get(fline) != cpu or fline not in memory.dirty:
                 raise Violation(f"cpu {cpu} has a dirty part of {fline} that it does not own")
             for other in range(memory.cpus):
@@ -120,7 +124,9 @@ def check_first_level(memory: Memory) -> None:
 def check_data(memory: Memory) -> None:
     """Raise Violation if the newest version of a unit is nowhere."""
     for (page, unit), (version, _) in memory.newest.items():
-        for frame in set(memory.frame_at[page]):
+        if page not in memory.frame_at and memory.saved.get((page, unit), 0) == version:
+            continue
+        for frame in set(memory.frame_at.get(page, ())):
             if memory.memory.get((frame, unit), 0) == version:
                 break
         else:
@@ -139,9 +145,14 @@ def check_data(memory: Memory) -> None:
 def check_read(memory: Memory, reference: Reference, seen: int) -> None:
     """Raise Violation if a read saw an old version.
 
-    A fetch may miss the CPU's own stores: MIPS keeps I and D of one CPU apart.
+    A fetch may miss the CPU's own stores: MIPS keeps I and D of one CPU apart. A device's transfer
+    answers with the number of stale units.
     """
     cpu, kind, vaddr, page = reference
+    if kind in DMA:
+        if seen:
+            raise Violation(f"a device met {seen} stale units")
+        return
     unit = vaddr % 4096 // memory.unit_bytes
     version, writer = memory.newest.get((page, unit), (0, 0))
     if kind == "store" or seen == version or (kind == "fetch" and writer == cpu):

@@ -15,7 +15,7 @@ import pytest
 from tests.memory import driver
 from tests.memory.compare import columns, difference, naive_state
 from tests.memory.exhaustive import Reference, Violation, walk
-from tests.naive import Cache, Config, Memory, tiny
+from tests.naive import DMA, PAGE_BYTES, Cache, Config, Memory, tiny
 
 Addresses = list[tuple[int, int]]  # vaddr, guest page
 
@@ -24,6 +24,11 @@ def alphabet(cpus: int, kinds: str, addresses: Addresses) -> list[Reference]:
     """Return every reference that the CPUs can make to the addresses."""
     names = {"f": "fetch", "l": "load", "s": "store"}
     return [(c, names[k], v, p) for c, k, (v, p) in product(range(cpus), kinds, addresses)]
+
+
+def transfers(*ranges: tuple[int, int, int]) -> list[Reference]:
+    """Return a device's read and write of each (offset, length, guest page)."""
+    return [(0, kind, size * PAGE_BYTES + at, page) for kind in DMA for at, size, page in ranges]
 
 
 class Kernels:
@@ -67,6 +72,26 @@ CASES = {
         tiny(pages=2, l1d=Cache(256, 1, 32)),
         alphabet(2, "ls", [(0, 0), (4096, 0), (128, 0)]),
     ),
+    "devices": (
+        tiny(pages=1),
+        alphabet(2, "ls", [(0, 0), (128, 0)]) + transfers((0, 128, 0), (64, 128, 0)),
+    ),
+    "devices and instructions": (
+        tiny(pages=1, protocol="msi"),
+        alphabet(2, "fs", [(0, 0)]) + transfers((0, 256, 0), (20, 8, 0)),
+    ),
+    "devices and a first level that outlives the second": (
+        tiny(pages=1, l1d=Cache(4, 1, 32)),
+        alphabet(2, "ls", [(0, 0), (192, 0)]) + transfers((0, 32, 0), (32, 128, 0)),
+    ),
+    "devices and short second-level lines": (
+        tiny(pages=1, node_of=(0,), l1d=Cache(4, 1, 32), l2=Cache(2, 1, 64)),
+        alphabet(1, "fls", [(0, 0), (64, 0)]) + transfers((0, 64, 0), (64, 32, 0)),
+    ),
+    "devices and long second-level lines": (
+        tiny(pages=1, node_of=(0,), l1d=Cache(8, 1, 32), l2=Cache(1, 1, 256)),
+        alphabet(1, "ls", [(0, 0), (128, 0), (256, 0)]) + transfers((0, 128, 0), (128, 16, 0)),
+    ),
     "two nodes": (
         tiny(node_of=(0, 1), nodes=2, frames_per_node=1, pages=2),
         alphabet(2, "ls", [(0, 0), (4096, 1)]),
@@ -80,7 +105,7 @@ def test_every_state(case: str) -> None:
     assert walk(config, references).closed
 
 
-@pytest.mark.parametrize("case", ["three CPUs", "two nodes"])
+@pytest.mark.parametrize("case", ["three CPUs", "two nodes", "devices"])
 def test_every_transition_of_the_kernels(case: str) -> None:
     config, references = CASES[case]
     assert walk(config, references, each=Kernels(config)).closed
@@ -111,3 +136,9 @@ def test_walk_finds_a_broken_protocol(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Memory, "l1_coherence", broken)
     with pytest.raises(Violation):
         walk(*CASES["two lines, mesi"])
+
+
+def test_walk_finds_a_device_that_leaves_lines_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Memory, "dma_granule", lambda *_: None)
+    with pytest.raises(Violation):
+        walk(*CASES["devices"])
