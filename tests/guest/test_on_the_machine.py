@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.slow
+from disco_trace.guest.resolve import find_guest
+
+slow = pytest.mark.slow
 
 
 def run(tmp_path: Path, guest: str, *args: str, cpus: int = 8, limit: int = 60_000_000):
@@ -22,6 +24,7 @@ def run(tmp_path: Path, guest: str, *args: str, cpus: int = 8, limit: int = 60_0
     )
 
 
+@slow
 @pytest.mark.parametrize("cpus", [1, 2, 4, 8, 16])
 @pytest.mark.parametrize("guest", ["hello", "hello-sseg"])
 def test_hello(tmp_path, guest, cpus):
@@ -36,10 +39,12 @@ def test_hello(tmp_path, guest, cpus):
     assert result.guest_exit_status == 0
 
 
+@slow
 def test_hello_on_64_cpus(tmp_path):
     assert run(tmp_path, "hello", cpus=64, limit=1_000_000_000).guest_exit_status == 0
 
 
+@slow
 @pytest.mark.parametrize("cpus", [1, 4, 8])
 @pytest.mark.parametrize("guest", ["radix", "radix-sseg"])
 def test_radix(tmp_path, guest, cpus):
@@ -48,6 +53,7 @@ def test_radix(tmp_path, guest, cpus):
     assert result.guest_exit_status == 0
 
 
+@slow
 @pytest.mark.parametrize("cpus", [1, 4, 8])
 @pytest.mark.parametrize("load", ["serial", "parallel"])
 def test_database(tmp_path, load, cpus):
@@ -60,6 +66,59 @@ def test_database(tmp_path, load, cpus):
     assert result.guest_exit_status == 0
 
 
+def children(result) -> dict[str, list[str]]:
+    """Return the lines of the `processes` guest by their first word."""
+    lines: dict[str, list[str]] = {}
+    for line in result.console.decode().splitlines():
+        lines.setdefault(line.split(" ")[0], []).append(line)
+    return lines
+
+
+@pytest.mark.parametrize("cpus", [1, 2, 4, 8, 16])
+@pytest.mark.parametrize("guest", ["processes", "processes-sseg"])
+def test_processes(tmp_path, guest, cpus):
+    result = run(tmp_path, guest, *find_guest(guest).ci_args, cpus=cpus)
+    assert result.guest_exit_status == 0, result.console
+    assert result.console.endswith(f"processes: checked on {cpus} cpus\n".encode())
+    assert len(children(result)["panic:"]) == 4
+
+
+@pytest.mark.parametrize("sched", ["any", "affinity"])
+def test_processes_share_and_move(tmp_path, sched):
+    """More processes than CPUs, slices of a tick; some are seen on more than one CPU."""
+    options = [f"os.sched={sched}", "os.tick=5000", "os.slice=1", "os.balance=2"]
+    result = run(tmp_path, "processes", "children=7", "work=8K", *options, cpus=3)
+    assert result.guest_exit_status == 0, result.console
+    (line,) = children(result)["round"]
+    assert int(line.split()[-2]) >= 2
+
+
+def test_address_space_numbers_are_used_again(tmp_path):
+    """Twelve for four children, as many grandchildren and orphans: each is used several times."""
+    from disco_trace.report.database import connect
+
+    options = ["os.asids=14", "os.tick=5000", "os.slice=1"]
+    words = ["children=4", "work=100", "rounds=6", *options]
+    result = run(tmp_path, "processes", *words, cpus=4)
+    assert result.guest_exit_status == 0, result.console
+    with connect([tmp_path / "trace"]) as database:
+        frame = database.query(
+            "SELECT process, count(DISTINCT c.asid) AS spaces FROM _contexts AS c GROUP BY ALL"
+        )
+        spaces = dict(frame.rows())
+        assert spaces.pop("kernel") == 1
+        named = {name for name in spaces if name.startswith("child")}
+        assert named == {f"child 0{i} of round {r}" for i in range(4) for r in range(6)}
+        assert max(database.query("SELECT DISTINCT asid FROM _contexts")["asid"]) <= 14
+
+
+def test_a_child_that_finds_something_wrong_fails_the_guest(tmp_path):
+    result = run(tmp_path, "processes", "children=2", "work=100", "wrong=1", cpus=2)
+    assert result.guest_exit_status == 1
+    assert b"failed check 2" in result.console
+
+
+@slow
 def test_pages_zeroed_by_the_board(tmp_path):
     cpu = run(tmp_path / "cpu", "radix", "keys=16K")
     board = run(tmp_path / "board", "radix", "keys=16K", "os.zero=board")
@@ -67,6 +126,7 @@ def test_pages_zeroed_by_the_board(tmp_path):
     assert board.guest_exit_status == 0
 
 
+@slow
 def test_statuses(tmp_path):
     assert run(tmp_path / "7", "exit7").guest_exit_status == 7
     fault = run(tmp_path / "125", "fault", "kind=store")
@@ -74,6 +134,7 @@ def test_statuses(tmp_path):
     assert b"panic: address not mapped: cpu 00000000" in fault.console
 
 
+@slow
 def test_spin_runs_to_the_limit(tmp_path):
     result = run(tmp_path, "spin", cpus=4, limit=3_000_000)
     assert result.exit_reason == "instruction-limit"

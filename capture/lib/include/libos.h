@@ -10,6 +10,7 @@
 #define PAGE_BYTES 4096
 #define MAX_CPUS 64
 #define LINE_ALIGNED __attribute__((aligned(LINE_BYTES)))
+#define PAGE_ALIGNED __attribute__((aligned(PAGE_BYTES)))
 
 /* Phases: no-ops that the machine reports. n is a constant from 1 to 32767. */
 #define phase_begin(n) __asm__ volatile("addiu $0, $0, %0" : : "i"(n) : "memory")
@@ -27,6 +28,17 @@ uint64_t clock_counts(void); /* one count is two cycles */
    Only main's thread may call this, and it does not nest. */
 typedef void thread_function(void *argument, uint32_t cpu);
 void parallel(thread_function *function, void *argument);
+
+/* Processes: a copy of the caller runs function(argument) in an address space of its own, and exits
+   with what that returns. Read-only pages are shared with it, all others are copied. Traces show
+   its name (28 bytes). A process runs on any CPU and may move; so it says by process_phase() what
+   it is doing, and not by the marks above, which are the CPU's. A process that breaks the rules
+   ends with status 125; only the first one takes all others with it. Not while threads run. */
+typedef int process_function(void *argument);
+uint32_t process_start(const char *name, process_function *function, void *argument);
+int process_wait(uint32_t process); /* until it has ended; returns its exit status */
+uint32_t process_number(void);
+void process_phase(uint32_t n); /* in place of the phase before; 0 for none */
 
 /* Sense-reversing barrier. Arrivals and the sense that waiters poll are on lines of their own. */
 typedef struct {
@@ -48,6 +60,7 @@ void mutex_unlock(mutex_t *mutex);
 /* Memory. Pages are zero when first touched, and get their frame then. */
 void *pages_map(size_t bytes);                 /* never returns NULL: exhausted space is fatal */
 void pages_unmap(void *address, size_t bytes); /* both multiples of PAGE_BYTES */
+void pages_seal(void *address, size_t bytes);  /* make whole pages read-only, for good */
 void *allocate(size_t bytes, size_t alignment); /* from an arena; never given back */
 void *memcpy(void *to, const void *from, size_t bytes);
 void *memset(void *to, int byte, size_t bytes);

@@ -13,10 +13,15 @@
 #define CALL_WAKE 9        /* (address): wakes all sleepers, returns how many */
 #define CALL_CLOCK 10      /* (): Count as 64 bits, low word in $v0 */
 #define CALL_INFO 11       /* (which): one of the below */
+#define CALL_PROCESS 12    /* (name): number of a new process, 0 in it, ~0 if there is no room */
+#define CALL_WAIT 13       /* (number): 1 and the status of a child that ended, or 0 */
+#define CALL_PHASE 14      /* (phase): what this process does, 0 for nothing in particular */
+#define CALL_SEAL 15       /* (address, bytes): 1 when they are read-only, 0 for a bad range */
 
 #define INFO_CPUS 0
 #define INFO_NODES 1
 #define INFO_NODE 2 /* of the calling CPU */
-#define INFO_TICKS 3 /* timer interrupts taken by the calling CPU */
+#define INFO_TICKS 3   /* timer interrupts taken by the calling CPU */
+#define INFO_PROCESS 4 /* number of the calling process */
 
 #endif

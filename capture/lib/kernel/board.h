@@ -3,17 +3,17 @@
    physical               use
    0x00000000             exception vectors (refill +0x000, general +0x180)
    0x00001000             kernel image: text, data, bss
-   behind it              pool for page tables, growing up
-   ... 0x00200000         kernel stacks, 8 KiB a CPU, CPU 0 at the top
+   behind it              pages for page tables and the threads' kernel stacks, growing up
+   ... 0x00200000         the CPUs' own stacks for boot and idling, 8 KiB each, CPU 0 at the top
    0x00200000             user image (text, then data), loaded by the board
-   behind it              frames for demand-zero pages, handed out in ascending order
+   behind it              frames for demand-zero and copied pages, handed out in ascending order
    last page of RAM       arguments, put there by the board
 
-   virtual (user)         use
+   virtual (user)         use, in each address space
    0x00400000             user text and read-only data
    0x00800000 and up      user data and bss
    0x10000000             heap: what pages_map() reserves
-   ... 0x7fff0000         user stacks, 512 KiB apart, the lowest page of each a guard
+   ... 0x7fff0000         user stacks, one a thread, 512 KiB apart, the lowest page of each a guard
 
    The kernel reaches physical memory at KERNEL_BASE + physical and devices at DEVICE_BASE +
    physical. Linked at KSEG0 these are 0x80000000 and 0xa0000000; linked in the supervisor segment
@@ -26,7 +26,7 @@
 #define PAGE_SHIFT 12
 #define LINE_BYTES 128 /* second-level line: what must not be shared falsely */
 
-#define KERNEL_WINDOW 0x00200000 /* physical end of image, pool and stacks */
+#define KERNEL_WINDOW 0x00200000 /* physical end of image, tables and stacks */
 #define KERNEL_STACK_SHIFT 13
 #define KERNEL_STACKS_TOP (KERNEL_BASE + KERNEL_WINDOW)
 #define RAM_MAX 0x10000000
@@ -51,6 +51,8 @@
 #define MARK_FREED 0x1f003004
 #define MARK_ZERO 0x1f003008
 #define MARK_CLASS 0x1f00300c
+#define MARK_PROCESS 0x1f003010
+#define MARK_PHASE 0x1f003014
 #define DEVICES 0x1f000000 /* 128 KiB from here hold every device used */
 
 #define CLASS_TEXT 1

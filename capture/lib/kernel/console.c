@@ -24,7 +24,7 @@ void console_write(const char *text, uint32_t bytes) {
   }
 }
 
-/* The two below take no lock: they serve fail(), which may run while the lock is held. */
+/* The two below take no lock: they serve report(), which may run while the lock is held. */
 void console_text(const char *text) {
   while (*text) put_byte(*text++);
 }
@@ -37,8 +37,8 @@ void power_off(uint32_t status) {
   for (;;) device_write(POWER, status);
 }
 
-/* End the run with a line that says why, the registers if a trap led here, and a status. */
-void fail(const struct frame *frame, const char *why, uint32_t status) {
+/* Print a line that says why something ends, and the registers if a trap led here. */
+void report(const struct frame *frame, const char *why) {
   static const char names[32][3] = {"0",  "at", "v0", "v1", "a0", "a1", "a2", "a3",
                                     "t0", "t1", "t2", "t3", "t4", "t5", "t6", "t7",
                                     "s0", "s1", "s2", "s3", "s4", "s5", "s6", "s7",
@@ -65,5 +65,10 @@ void fail(const struct frame *frame, const char *why, uint32_t status) {
     }
   }
   console_text("\n");
+}
+
+/* End the run with such a report and a status. */
+void fail(const struct frame *frame, const char *why, uint32_t status) {
+  report(frame, why);
   power_off(status);
 }

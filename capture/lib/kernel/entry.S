@@ -10,16 +10,22 @@
         .section .vectors, "ax", @progbits
         .globl  tlb_refill
         .type   tlb_refill, @function
-/* Load the pair of page-table entries of the address that missed. Both levels always exist:
-   unused slots of the root point to a table of zeros, whose entries are invalid and bring the
-   reference back through the general vector. Only k0 and k1 may change. */
+/* Load the pair of page-table entries of the address that missed, from the page tables of this
+   CPU's address space. Both levels always exist: unused slots of the root point to a table of
+   zeros, whose entries are invalid and bring the reference back through the general vector. Only k0
+   and k1 may change. */
 tlb_refill:
+        mfc0    $k1, CP0_CONTEXT
+        lui     $k0, %hi(cpus + CPU_ROOT)
+        srl     $k1, $k1, 23            /* own CPU number */
+        sll     $k1, $k1, CPU_SHIFT
+        addu    $k1, $k1, $k0
         mfc0    $k0, CP0_BADVADDR
-        lui     $k1, %hi(page_root)
+        lw      $k1, %lo(cpus + CPU_ROOT)($k1)
         srl     $k0, $k0, 22            /* 4 MiB that the address lies in */
         sll     $k0, $k0, 2
         addu    $k1, $k1, $k0
-        lw      $k1, %lo(page_root)($k1)
+        lw      $k1, 0($k1)
         mfc0    $k0, CP0_CONTEXT        /* page pair, from bit 4 up */
         srl     $k0, $k0, 1             /* 8 bytes a pair */
         andi    $k0, $k0, 0xff8         /* within one table */
@@ -121,8 +127,7 @@ _start:
         mtc0    $zero, CP0_PAGEMASK
         ehb
 #endif
-        li      $t0, ASID
-        mtc0    $t0, CP0_ENTRYHI
+        mtc0    $zero, CP0_ENTRYHI      /* KERNEL_ASID */
         li      $t0, HWRENA_CPU_AND_COUNT
         mtc0    $t0, CP0_HWRENA
         mtc0    $zero, CP0_STATUS       /* kernel mode, no BEV, interrupts off */
@@ -148,7 +153,7 @@ _start:
         .text
         .globl  trap_entry
         .type   trap_entry, @function
-/* From user mode: start on this CPU's empty kernel stack. From kernel mode (a page fault on a
+/* From user mode: start on the empty kernel stack of this CPU's thread. From kernel mode (a page fault on a
    user address, an interrupt while idle): continue on the current one. */
 trap_entry:
         mfc0    $k0, CP0_STATUS
@@ -157,9 +162,10 @@ trap_entry:
          move   $k1, $sp                /* (delay) */
         mfc0    $k0, CP0_CONTEXT
         srl     $k0, $k0, 23
-        sll     $k0, $k0, KERNEL_STACK_SHIFT
-        lui     $sp, KERNEL_STACKS_TOP >> 16
-        subu    $sp, $sp, $k0
+        sll     $k0, $k0, CPU_SHIFT
+        lui     $sp, %hi(cpus + CPU_STACK_TOP)
+        addu    $sp, $sp, $k0
+        lw      $sp, %lo(cpus + CPU_STACK_TOP)($sp)
 1:      addiu   $sp, $sp, -FRAME_BYTES
         sw      $zero, FRAME_REGISTER(0)($sp)
         sw      $1, FRAME_REGISTER(1)($sp)
@@ -211,7 +217,7 @@ trap_entry:
         move    $gp, $zero
         jal     trap
          move   $a0, $sp                /* (delay) */
-
+trap_return:
         lw      $t0, FRAME_STATUS($sp)  /* EXL was set when it was saved: from here to ERET no
                                            exception may occur, and none can */
         mtc0    $t0, CP0_STATUS
@@ -255,28 +261,48 @@ trap_entry:
         eret
         .size   trap_entry, . - trap_entry
 
-/* enter_user(pc, sp, a0, a1, a2): leave the kernel stack behind and run a user function. */
-        .globl  enter_user
-        .type   enter_user, @function
-enter_user:
-        mfc0    $t0, CP0_STATUS
-        ori     $t0, $t0, STATUS_LEVEL
-        xori    $t0, $t0, STATUS_LEVEL ^ (STATUS_USER | STATUS_EXL | STATUS_IE)
-        mtc0    $t0, CP0_STATUS         /* EXL holds user mode and interrupts back until ERET */
-        ehb
-        mtc0    $a0, CP0_EPC
-        lw      $t1, 16($sp)            /* fifth argument */
-        addiu   $sp, $a1, -16           /* argument space for the user function */
-        move    $a0, $a2
-        move    $a1, $a3
-        move    $a2, $t1
-        move    $a3, $zero
-        move    $ra, $zero
-        move    $fp, $zero
-        move    $gp, $zero
-        ehb                             /* ERET must see EPC */
-        eret
-        .size   enter_user, . - enter_user
+/* thread_begin: a new thread comes here out of switch_stacks(), with its first frame on the stack
+   and the scheduler's lock held. */
+        .globl  thread_begin
+        .type   thread_begin, @function
+thread_begin:
+        jal     schedule_started
+         nop                            /* (delay) */
+        b       trap_return
+         nop                            /* (delay) */
+        .size   thread_begin, . - thread_begin
+
+/* switch_stacks(save, sp): keep what a callee must, note the stack at *save, and return from the
+   call of the same function that noted the other stack. */
+        .globl  switch_stacks
+        .type   switch_stacks, @function
+switch_stacks:
+        addiu   $sp, $sp, -SWITCH_BYTES
+        sw      $16, 0($sp)
+        sw      $17, 4($sp)
+        sw      $18, 8($sp)
+        sw      $19, 12($sp)
+        sw      $20, 16($sp)
+        sw      $21, 20($sp)
+        sw      $22, 24($sp)
+        sw      $23, 28($sp)
+        sw      $30, 32($sp)
+        sw      $31, SWITCH_RA($sp)
+        sw      $sp, 0($a0)
+        move    $sp, $a1
+        lw      $16, 0($sp)
+        lw      $17, 4($sp)
+        lw      $18, 8($sp)
+        lw      $19, 12($sp)
+        lw      $20, 16($sp)
+        lw      $21, 20($sp)
+        lw      $22, 24($sp)
+        lw      $23, 28($sp)
+        lw      $30, 32($sp)
+        lw      $31, SWITCH_RA($sp)
+        jr      $ra
+         addiu  $sp, $sp, SWITCH_BYTES  /* (delay) */
+        .size   switch_stacks, . - switch_stacks
 
 /* idle_until_changed(address, seen): WAIT until *address differs from seen. An interrupt between
    the load and WAIT would be lost; trap() therefore restarts whatever it interrupts between

@@ -1,5 +1,5 @@
-/* Frames for demand-zero pages. The OS knows nothing of nodes: frames leave in ascending order of
-   address, a chunk to a CPU at a time so that faults on different CPUs seldom meet at the lock. */
+/* Frames for user pages. The OS knows nothing of nodes: frames leave in ascending order of address,
+   a chunk to a CPU at a time so that faults on different CPUs seldom meet at the lock. */
 #include "kernel.h"
 
 #define CHUNK_FRAMES 8
@@ -9,6 +9,9 @@ static uint32_t fresh_next, fresh_end; /* never handed out so far */
 static uint32_t free_head;             /* freed frames, last in first out; 0 ends the list */
 /* Links stand outside the frames: the content of a freed frame is dead, by its mark. */
 static uint16_t free_link[RAM_MAX / PAGE_BYTES];
+/* Address spaces that have a frame mapped beside the first: read-only pages only. */
+static uint8_t sharers[RAM_MAX / PAGE_BYTES];
+_Static_assert(MAX_PROCESSES < 256, "sharers are counted in a byte");
 
 void frames_boot(uint32_t first, uint32_t end) {
   fresh_next = first;
@@ -36,10 +39,23 @@ uint32_t frame_take(struct cpu *me) {
   return frame;
 }
 
-void frame_give(uint32_t frame) {
-  device_write(MARK_FREED, frame << PAGE_SHIFT);
+/* Note one more address space that maps a frame. */
+void frame_share(uint32_t frame) {
   spin_lock(&frames_lock);
-  free_link[frame] = (uint16_t)free_head;
-  free_head = frame;
+  sharers[frame]++;
+  spin_unlock(&frames_lock);
+}
+
+/* An address space does not map a frame any more: without sharers it is free. The mark comes
+   before the frame can be taken again. */
+void frame_give(uint32_t frame) {
+  spin_lock(&frames_lock);
+  if (sharers[frame] > 0) {
+    sharers[frame]--;
+  } else {
+    device_write(MARK_FREED, frame << PAGE_SHIFT);
+    free_link[frame] = (uint16_t)free_head;
+    free_head = frame;
+  }
   spin_unlock(&frames_lock);
 }

@@ -35,29 +35,86 @@ struct frame {
 _Static_assert(offsetof(struct frame, badvaddr) == FRAME_BADVADDR, "frame layout");
 _Static_assert(sizeof(struct frame) <= FRAME_BYTES, "frame size");
 
-/* What a CPU keeps for itself. Other CPUs write only `wake`, `flush` and `waits_on`. */
-struct cpu {
-  uint32_t wake;     /* counts wake-ups; a sleeper waits for a change */
-  uint32_t flush;    /* 1: another CPU asks for a TLB flush */
-  uint32_t waits_on; /* user address that this CPU's thread sleeps on, 0 for none */
-  uint32_t job;      /* generation of the last job taken */
-  uint32_t chunk_next, chunk_end; /* frames reserved for this CPU's faults */
-  uint32_t ticks;
-  uint32_t clock_last, clock_high; /* extend Count to 64 bits */
-} __attribute__((aligned(LINE_BYTES)));
-
 struct spinlock {
   uint32_t next, serving;
 } __attribute__((aligned(LINE_BYTES)));
+
+#define NAME_BYTES 28
+#define MAX_PROCESSES 64
+#define MAX_THREADS 160 /* 64 processes, and 63 threads beside the first's own */
+
+/* A process: an address space, and who waits for its end. The first is the program itself. */
+struct process {
+  struct {
+    uint32_t asid;
+    char name[NAME_BYTES];
+  } mark; /* as MARK_PROCESS wants it; mark.asid is the address space's ASID */
+  uint32_t number; /* 0 for a free slot */
+  struct process *parent;
+  uint32_t ended, status; /* written under the scheduler's lock */
+  uint32_t threads;       /* that have not ended */
+  uint32_t **root;        /* page tables, see memory.c */
+  uint32_t heap_end;
+  struct spinlock lock; /* guards root slots and heap_end */
+};
+
+/* ENDED: its stack is still in use, by the switch away from it. */
+enum thread_state { THREAD_FREE, THREAD_READY, THREAD_RUNNING, THREAD_SLEEPING, THREAD_ENDED };
+
+#define ANY_CPU 0xffffffff
+#define STACK_END 0x5afe57ac /* at the lowest word of a kernel stack: overwritten by an overflow */
+
+/* A thread: a kernel stack, on which it waits, and what the scheduler knows of it. The frame of its
+   last trap from user mode lies at the top of the stack. All but `phase` and `fpu`, which are the
+   thread's own, is guarded by schedule_lock. */
+struct thread {
+  struct thread *next; /* in the list of ready, sleeping or free threads */
+  struct process *process;
+  uint32_t state;
+  uint32_t stack;   /* its lowest address; one page */
+  uint32_t sp;      /* while it does not run */
+  uint32_t channel; /* what it sleeps on, see thread_sleep() */
+  uint32_t pinned;  /* the only CPU that may run it, or ANY_CPU */
+  uint32_t last;    /* CPU that ran it last, or ANY_CPU */
+  uint32_t used;    /* ticks that it ran for */
+  uint32_t phase;   /* as told by process_phase(), 0 for none */
+  uint32_t fpu[FPU_BYTES / 4] __attribute__((aligned(8))); /* while the FPU does not hold it */
+} __attribute__((aligned(LINE_BYTES)));
+
+struct thread_queue {
+  struct thread *first, *last; /* last means nothing in an empty queue */
+};
+
+/* What a CPU keeps for itself; in the second line what others write. */
+struct cpu {
+  uint32_t stack_top; /* of the current thread */
+  uint32_t **root;    /* page tables in force: the refill handler starts here */
+  struct thread *current;
+  struct thread *ended; /* ran here before, and left its stack to be freed */
+  uint32_t slice;       /* ticks left to the current thread */
+  uint32_t chunk_next, chunk_end; /* frames reserved for this CPU's faults */
+  uint32_t ticks;
+  uint32_t clock_last, clock_high; /* extend Count to 64 bits */
+  uint32_t wake __attribute__((aligned(LINE_BYTES))); /* counts wake-ups from WAIT */
+  uint32_t flush;             /* 1: another CPU asks for a TLB flush */
+  struct thread_queue pinned; /* ready threads that only this CPU may run */
+} __attribute__((aligned(LINE_BYTES)));
+_Static_assert(sizeof(struct cpu) == 1 << CPU_SHIFT, "entry.S finds a CPU by its number");
+_Static_assert(offsetof(struct cpu, stack_top) == CPU_STACK_TOP, "known to entry.S");
+_Static_assert(offsetof(struct cpu, root) == CPU_ROOT, "known to entry.S");
 
 extern struct cpu cpus[MAX_CPUS];
 extern uint32_t cpu_total;
 
 /* entry.S */
 void idle_until_changed(const uint32_t *address, uint32_t seen);
-__attribute__((noreturn)) void enter_user(uint32_t pc, uint32_t sp, uint32_t a0, uint32_t a1,
-                                          uint32_t a2);
+void switch_stacks(uint32_t *save, uint32_t sp);
+void thread_begin(void);
 extern char idle_begin[], idle_end[];
+
+/* fpu.S: the registers, in the layout of struct thread; Status.CU1 must be set. */
+void fpu_save(uint32_t *to);
+void fpu_load(const uint32_t *from);
 
 /* lock.c: ticket locks. A holder never waits for another CPU and never takes a page fault. */
 void spin_lock(struct spinlock *lock);
@@ -68,22 +125,32 @@ void console_write(const char *text, uint32_t bytes);
 void console_text(const char *text);
 void console_hex(uint32_t value);
 __attribute__((noreturn)) void power_off(uint32_t status);
+void report(const struct frame *frame, const char *why);
 __attribute__((noreturn)) void fail(const struct frame *frame, const char *why, uint32_t status);
 
-/* memory.c */
+/* memory.c: address spaces. */
 extern int memory_zeroed_by_board; /* 1: ask the board for zeroed pages (os.zero=board) */
-void memory_boot(uint32_t ram_bytes);
+void memory_boot(uint32_t ram_bytes, struct process *first);
 int memory_fault(struct cpu *me, uint32_t vaddr);
-uint32_t memory_map(uint32_t bytes);
+uint32_t memory_map(struct process *process, uint32_t bytes);
 int memory_unmap(struct cpu *me, uint32_t vaddr, uint32_t bytes);
+int memory_seal(struct cpu *me, uint32_t vaddr, uint32_t bytes);
+int memory_copy(struct cpu *me, struct process *child, struct process *parent);
+void memory_free(struct process *process);
+uint32_t memory_physical(struct process *process, uint32_t vaddr);
+
+/* window.c: pages of the kernel's own window, which is always mapped. */
+void window_boot(uint32_t first);
+uint32_t window_take(uint32_t class);
+void window_give(uint32_t page);
 
 /* frames.c */
 void frames_boot(uint32_t first, uint32_t end);
 uint32_t frame_take(struct cpu *me);
+void frame_share(uint32_t frame);
 void frame_give(uint32_t frame);
 
 /* tlb.c */
-void tlb_boot(void);
 void tlb_replace(uint32_t vaddr, uint32_t even, uint32_t odd);
 void tlb_flush(void);
 void tlb_shootdown(struct cpu *me);
@@ -99,14 +166,46 @@ __attribute__((noreturn)) void kernel_main(uint32_t argc, uint32_t argv, uint32_
 /* syscall.c */
 void system_call(struct cpu *me, struct frame *frame);
 
+/* schedule.c: who runs where. */
+extern uint32_t schedule_affinity; /* 0: whoever is ready may run anywhere (os.sched=any) */
+extern uint32_t schedule_slice, schedule_balance;
+extern struct spinlock schedule_lock;
+void schedule_ready(struct thread *thread);
+void schedule_sleep(uint32_t channel);
+uint32_t schedule_wake(uint32_t channel);
+__attribute__((noreturn)) void schedule_end(void);
+void schedule_started(void);
+void schedule_tick(struct cpu *me, int from_user);
+__attribute__((noreturn)) void schedule_idle(struct cpu *me);
+uint32_t schedule_least_used(void);
+
 /* thread.c */
-int thread_start_all(struct cpu *me, uint32_t entry, uint32_t function, uint32_t argument);
-void thread_join(struct cpu *me);
-__attribute__((noreturn)) void thread_idle(struct cpu *me);
-__attribute__((noreturn)) void thread_exit(struct cpu *me);
-void thread_sleep(struct cpu *me, uint32_t vaddr, uint32_t expected);
-uint32_t thread_wake(uint32_t vaddr);
-uint32_t thread_stack(uint32_t cpu);
+extern uint32_t user_status; /* Status of user mode: which interrupts are on */
+void thread_boot(void);
+struct thread *thread_make(struct process *process, uint32_t pinned);
+void thread_free(struct thread *thread);
+void thread_enter(struct thread *thread, uint32_t pc, uint32_t sp, uint32_t a0, uint32_t a1,
+                  uint32_t a2);
+int thread_start_all(struct thread *me, uint32_t entry, uint32_t function, uint32_t argument);
+void thread_join(struct thread *me);
+__attribute__((noreturn)) void thread_exit(struct thread *me);
+void thread_sleep(const void *channel, struct spinlock *lock);
+uint32_t thread_wake(const void *channel);
+void thread_sleep_on_word(struct thread *me, uint32_t vaddr, uint32_t expected);
+uint32_t thread_wake_word(struct thread *me, uint32_t vaddr);
+uint32_t thread_stack(uint32_t number);
+int thread_use_fpu(struct thread *me, struct frame *frame);
+
+/* process.c */
+extern struct process kernel_process; /* what idle CPUs run in */
+extern uint32_t process_asids;        /* how many address spaces there may be (os.asids) */
+struct process *process_boot(void);
+void process_name(struct process *process, const char *name);
+uint32_t process_fork(struct cpu *me, const struct frame *frame, const char *name);
+int process_await(struct process *parent, uint32_t number, uint32_t *status);
+__attribute__((noreturn)) void process_exit(struct cpu *me, uint32_t status);
+void process_enter_phase(struct thread *me, uint32_t phase);
+static inline int process_is_first(const struct process *process) { return process->number == 1; }
 
 /* clock.c */
 extern uint32_t clock_counts_per_tick;
@@ -121,7 +220,15 @@ static inline struct cpu *this_cpu(void) {
 
 static inline uint32_t cpu_index(const struct cpu *me) { return (uint32_t)(me - cpus); }
 
+static inline struct frame *frame_of(const struct thread *thread) {
+  return (struct frame *)(thread->stack + PAGE_BYTES - FRAME_BYTES);
+}
+
 static inline void *kernel_address(uint32_t physical) { return (void *)(KERNEL_BASE + physical); }
+
+static inline uint32_t physical_address(const void *kernel) {
+  return (uint32_t)kernel - KERNEL_BASE;
+}
 
 static inline uint32_t device_read(uint32_t physical) {
   return *(volatile uint32_t *)(DEVICE_BASE + physical);

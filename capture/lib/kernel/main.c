@@ -21,14 +21,16 @@ static int same(const char *a, const char *b) {
   return *a == *b;
 }
 
-static uint32_t number(const char *text) {
-  uint32_t value = 0;
-  if (!*text) fail(0, "os.tick wants a number of counts", EXIT_NO_RESOURCE);
-  for (; *text; text++) {
-    if (*text < '0' || *text > '9' || value > 0x0fffffff)
-      fail(0, "os.tick wants a number of counts", EXIT_NO_RESOURCE);
+static const char known[] =
+    "unknown argument; the OS knows os.tick=COUNTS (0: none), os.zero=cpu|board,"
+    " os.sched=affinity|any, os.slice=TICKS, os.balance=TICKS and os.asids=NUMBER";
+
+/* Return a number of at least `least`, or end the run. */
+static uint32_t number(const char *text, uint32_t least, uint32_t most) {
+  uint32_t value = 0, digits = 0;
+  for (; *text >= '0' && *text <= '9' && value <= 0x0fffffff; text++, digits++)
     value = value * 10 + (uint32_t)(*text - '0');
-  }
+  if (!digits || *text || value < least || value > most) fail(0, known, EXIT_NO_RESOURCE);
   return value;
 }
 
@@ -40,12 +42,20 @@ static uint32_t take_options(const char **list, uint32_t count) {
     if (i == 0 || text[0] != 'o' || text[1] != 's' || text[2] != '.') {
       list[kept++] = text;
     } else if ((value = value_of(text, "os.tick"))) {
-      clock_counts_per_tick = number(value);
+      clock_counts_per_tick = number(value, 0, ~0u);
+    } else if ((value = value_of(text, "os.slice"))) {
+      schedule_slice = number(value, 1, 1000000);
+    } else if ((value = value_of(text, "os.balance"))) {
+      schedule_balance = number(value, 0, 1000000);
+    } else if ((value = value_of(text, "os.asids"))) {
+      process_asids = number(value, 1, process_asids);
+    } else if ((value = value_of(text, "os.sched")) &&
+               (same(value, "affinity") || same(value, "any"))) {
+      schedule_affinity = same(value, "affinity");
     } else if ((value = value_of(text, "os.zero")) && (same(value, "cpu") || same(value, "board"))) {
       memory_zeroed_by_board = same(value, "board");
     } else {
-      fail(0, "unknown argument; the OS knows os.tick=COUNTS (0: none) and os.zero=cpu|board",
-           EXIT_NO_RESOURCE);
+      fail(0, known, EXIT_NO_RESOURCE);
     }
   }
   return kept;
@@ -82,7 +92,7 @@ void kernel_main(uint32_t argc, uint32_t argv, uint32_t ram_bytes, uint32_t cpu)
       WRITE_CP0(CP0_STATUS, lines | STATUS_TIMER);
       clock_boot(me);
     }
-    thread_idle(me);
+    schedule_idle(me);
   }
 
   const char *list[MAX_ARGUMENTS];
@@ -91,19 +101,30 @@ void kernel_main(uint32_t argc, uint32_t argv, uint32_t ram_bytes, uint32_t cpu)
   if (ram_bytes < 2 * KERNEL_WINDOW || ram_bytes > RAM_MAX)
     fail(0, "RAM must be 4 MiB to 256 MiB", EXIT_NO_RESOURCE);
   if (argc > MAX_ARGUMENTS) fail(0, "too many arguments", EXIT_NO_RESOURCE);
-  memory_boot(ram_bytes); /* before the arguments: they may lie in mapped memory */
+  struct process *first = process_boot();
+  memory_boot(ram_bytes, first); /* before the arguments: they may lie in mapped memory */
+  thread_boot();
+  me->current = thread_make(first, 0);
+  me->root = first->root;
+  WRITE_CP0(CP0_ENTRYHI, FIRST_ASID);
+  HAZARD_BARRIER();
   const uint32_t *physical = kernel_address(argv & 0x1fffffff);
   for (uint32_t i = 0; i < argc; i++) list[i] = kernel_address(physical[i] & 0x1fffffff);
+  process_name(first, argc > 0 ? list[0] : "program");
   argc = take_options(list, argc);
   if (clock_counts_per_tick) {
     lines |= STATUS_TIMER;
     clock_boot(me);
   }
+  user_status |= lines;
   WRITE_CP0(CP0_STATUS, lines);
   HAZARD_BARRIER();
+  uint32_t stack = push_arguments(list, argc);
+  thread_enter(me->current, (uint32_t)user_entry, stack, argc, stack, 0);
+  spin_lock(&schedule_lock);
+  schedule_ready(me->current);
+  spin_unlock(&schedule_lock);
   SHARED_WRITE(booted, 1);
   for (uint32_t i = 1; i < cpu_total; i++) device_write(CPU_RAISE, i);
-
-  uint32_t stack = push_arguments(list, argc);
-  enter_user((uint32_t)user_entry, stack, argc, stack, 0);
+  schedule_idle(me);
 }

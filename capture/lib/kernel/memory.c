@@ -1,9 +1,11 @@
-/* The address space: two-level page tables, demand-zero faults, and reserving the heap.
-   Every root slot points to a table; slots not in use share a table of zeros (see tlb_refill). */
+/* Address spaces: two-level page tables, demand-zero faults, reserving the heap, and copies for new
+   processes. Every root slot points to a table; slots not in use share a table of zeros (see
+   tlb_refill). The slot of program text holds one table for all address spaces. */
 #include "kernel.h"
 
 #define ROOT_SHIFT 22 /* 4 MiB for each root slot */
 #define TABLE_ENTRIES 1024
+#define USER_SLOTS (USER_END >> ROOT_SHIFT)
 
 /* Set by the linker script. User symbols are virtual, with the physical place beside. */
 extern char kernel_end[];
@@ -11,69 +13,76 @@ extern char user_text_start[], user_text_end[], user_text_physical[];
 extern char user_data_start[], user_data_end[], user_data_physical[];
 extern char user_bss_end[], user_image_physical_end[];
 
-uint32_t *page_root[TABLE_ENTRIES] __attribute__((aligned(PAGE_BYTES)));
+/* The kernel's own address space: what every other one has, too. */
+static uint32_t *kernel_root[TABLE_ENTRIES] __attribute__((aligned(PAGE_BYTES)));
 static uint32_t empty_table[TABLE_ENTRIES] __attribute__((aligned(PAGE_BYTES)));
-
-static struct spinlock table_lock; /* guards root slots and the pool */
-static uint32_t pool_next;         /* physical */
-static struct spinlock heap_lock;
-static uint32_t heap_end = USER_HEAP;
 int memory_zeroed_by_board;
 
 static uint32_t entry_of(uint32_t frame, uint32_t flags) {
   return frame << PTE_FRAME_SHIFT | PTE_CACHED | PTE_VALID | flags;
 }
 
+static int is_text_slot(uint32_t slot) { return slot == (uint32_t)user_text_start >> ROOT_SHIFT; }
+
 /* Return the page-table entry of an address; make its table if need be. */
-static uint32_t *find_entry(uint32_t vaddr) {
-  uint32_t slot = vaddr >> ROOT_SHIFT;
-  if (SHARED_READ(page_root[slot]) == empty_table) {
-    spin_lock(&table_lock);
-    if (page_root[slot] == empty_table) {
-      uint32_t stacks = KERNEL_WINDOW - (cpu_total << KERNEL_STACK_SHIFT);
-      if (pool_next + PAGE_BYTES > stacks) fail(0, "no room for page tables", EXIT_NO_RESOURCE);
-      uint32_t *table = kernel_address(pool_next);
-      mark_class(pool_next >> PAGE_SHIFT, CLASS_PAGE_TABLE);
-      pool_next += PAGE_BYTES;
-      for (uint32_t i = 0; i < TABLE_ENTRIES; i++) table[i] = 0;
-      SHARED_WRITE(page_root[slot], table);
+static uint32_t *find_entry(struct process *process, uint32_t vaddr) {
+  uint32_t slot = vaddr >> ROOT_SHIFT, **root = process->root;
+  if (SHARED_READ(root[slot]) == empty_table) {
+    spin_lock(&process->lock);
+    if (root[slot] == empty_table) {
+      uint32_t *table = (uint32_t *)window_take(CLASS_PAGE_TABLE);
+      if (!table) fail(0, "no room for page tables", EXIT_NO_RESOURCE);
+      SHARED_WRITE(root[slot], table);
     }
-    spin_unlock(&table_lock);
+    spin_unlock(&process->lock);
   }
-  return &page_root[slot][vaddr >> PAGE_SHIFT & (TABLE_ENTRIES - 1)];
+  return &root[slot][vaddr >> PAGE_SHIFT & (TABLE_ENTRIES - 1)];
 }
 
-static void map_image(uint32_t start, uint32_t end, uint32_t physical, uint32_t flags,
-                      uint32_t class) {
+/* Give a process an address space without user pages. Return 0 if there is no room. */
+static int make_root(struct process *process) {
+  uint32_t **root = (uint32_t **)window_take(CLASS_PAGE_TABLE);
+  if (!root) return 0;
+  for (uint32_t slot = 0; slot < TABLE_ENTRIES; slot++) root[slot] = kernel_root[slot];
+  process->root = root;
+  process->heap_end = USER_HEAP;
+  return 1;
+}
+
+static void map_image(struct process *process, uint32_t start, uint32_t end, uint32_t physical,
+                      uint32_t flags, uint32_t class) {
   for (; start < end; start += PAGE_BYTES, physical += PAGE_BYTES) {
-    *find_entry(start) = entry_of(physical >> PAGE_SHIFT, flags);
+    *find_entry(process, start) = entry_of(physical >> PAGE_SHIFT, flags);
     mark_class(physical >> PAGE_SHIFT, class);
   }
 }
 
-/* Build the page tables; runs on CPU 0 before any other CPU touches mapped memory. */
-void memory_boot(uint32_t ram_bytes) {
-  uint32_t kernel_bytes = (uint32_t)kernel_end - KERNEL_BASE;
-  for (uint32_t i = 0; i < TABLE_ENTRIES; i++) page_root[i] = empty_table;
-  pool_next = (kernel_bytes + PAGE_BYTES - 1) & -PAGE_BYTES;
-  for (uint32_t frame = 0; frame < pool_next >> PAGE_SHIFT; frame++)
-    mark_class(frame, CLASS_KERNEL);
+/* Build the first page tables; runs on CPU 0 before any other CPU touches mapped memory. */
+void memory_boot(uint32_t ram_bytes, struct process *first) {
+  uint32_t end = ((uint32_t)kernel_end - KERNEL_BASE + PAGE_BYTES - 1) & -PAGE_BYTES;
+  for (uint32_t i = 0; i < TABLE_ENTRIES; i++) kernel_root[i] = empty_table;
+  kernel_process.root = kernel_root;
+  window_boot(end);
+  for (uint32_t frame = 0; frame < end >> PAGE_SHIFT; frame++) mark_class(frame, CLASS_KERNEL);
 #if KERNEL_BASE == 0xc0000000
-  /* All of RAM, for zeroing frames and reading arguments; global, as every thread enters here. */
+  /* All of RAM, for zeroing and copying frames and reading arguments; global, since every address
+     space has it. */
   for (uint32_t pa = 0; pa < ram_bytes; pa += PAGE_BYTES)
-    *find_entry(KERNEL_BASE + pa) = entry_of(pa >> PAGE_SHIFT, PTE_DIRTY | PTE_GLOBAL);
+    *find_entry(&kernel_process, KERNEL_BASE + pa) =
+        entry_of(pa >> PAGE_SHIFT, PTE_DIRTY | PTE_GLOBAL);
 #endif
-  map_image((uint32_t)user_text_start, (uint32_t)user_text_end, (uint32_t)user_text_physical, 0,
-            CLASS_TEXT);
-  map_image((uint32_t)user_data_start, (uint32_t)user_data_end, (uint32_t)user_data_physical,
-            PTE_DIRTY, CLASS_DATA);
+  if (!make_root(first)) fail(0, "no room for page tables", EXIT_NO_RESOURCE);
+  map_image(first, (uint32_t)user_text_start, (uint32_t)user_text_end,
+            (uint32_t)user_text_physical, 0, CLASS_TEXT);
+  map_image(first, (uint32_t)user_data_start, (uint32_t)user_data_end,
+            (uint32_t)user_data_physical, PTE_DIRTY, CLASS_DATA);
   /* The last page of RAM holds the arguments. */
   frames_boot((uint32_t)user_image_physical_end >> PAGE_SHIFT, (ram_bytes >> PAGE_SHIFT) - 1);
 }
 
 /* Return the class of demand-zero memory at an address, or 0 if nothing may be there. */
-static uint32_t demand_class(uint32_t vaddr) {
-  if (vaddr >= USER_HEAP && vaddr < SHARED_READ(heap_end)) return CLASS_DATA;
+static uint32_t demand_class(struct process *process, uint32_t vaddr) {
+  if (vaddr >= USER_HEAP && vaddr < SHARED_READ(process->heap_end)) return CLASS_DATA;
   if (vaddr >= (uint32_t)user_data_end && vaddr < (uint32_t)user_bss_end) return CLASS_DATA;
   uint32_t below = USER_STACK_TOP - 1 - vaddr;
   if (vaddr < USER_STACK_TOP && below / USER_STACK_STRIDE < cpu_total &&
@@ -94,14 +103,15 @@ static void zero_frame(uint32_t frame) {
 
 /* Handle a reference that found no valid entry. Return 0 if the address is not the program's. */
 int memory_fault(struct cpu *me, uint32_t vaddr) {
-  if (vaddr >= USER_END) return 0;
-  uint32_t *entry = find_entry(vaddr);
+  struct process *process = me->current->process;
+  if (vaddr >= USER_END || process == &kernel_process) return 0;
+  uint32_t *entry = find_entry(process, vaddr);
   uint32_t *even = (uint32_t *)((uint32_t)entry & ~4u);
   uint32_t present = SHARED_READ(*entry);
   /* A valid entry: another CPU mapped the page while this one held the invalid pair in its TLB. A
      store to a page without PTE_DIRTY then comes back as TLB-modified, which is final. */
   if (!(present & PTE_VALID)) {
-    uint32_t class = demand_class(vaddr);
+    uint32_t class = demand_class(process, vaddr);
     if (!class) return 0;
     uint32_t frame = frame_take(me);
     if (!frame) fail(0, "out of memory", EXIT_NO_RESOURCE);
@@ -116,23 +126,30 @@ int memory_fault(struct cpu *me, uint32_t vaddr) {
   return 1;
 }
 
+/* Return the physical address of a user address whose page is mapped. */
+uint32_t memory_physical(struct process *process, uint32_t vaddr) {
+  uint32_t entry = SHARED_READ(*find_entry(process, vaddr));
+  return entry >> PTE_FRAME_SHIFT << PAGE_SHIFT | (vaddr & (PAGE_BYTES - 1));
+}
+
 /* Reserve whole pages of heap and return their address, or 0. Addresses are not used twice. */
-uint32_t memory_map(uint32_t bytes) {
+uint32_t memory_map(struct process *process, uint32_t bytes) {
   uint32_t address = 0;
   bytes = (bytes + PAGE_BYTES - 1) & -PAGE_BYTES;
-  spin_lock(&heap_lock);
-  if (bytes > 0 && bytes <= USER_HEAP_END - heap_end) {
-    address = heap_end;
-    SHARED_WRITE(heap_end, heap_end + bytes);
+  spin_lock(&process->lock);
+  if (bytes > 0 && bytes <= USER_HEAP_END - process->heap_end) {
+    address = process->heap_end;
+    SHARED_WRITE(process->heap_end, process->heap_end + bytes);
   }
-  spin_unlock(&heap_lock);
+  spin_unlock(&process->lock);
   return address;
 }
 
 /* Give whole heap pages back: entries first, then every TLB, and only then the frames. A later
    reference to the range finds demand-zero pages again. Return 0 for a range outside the heap. */
 int memory_unmap(struct cpu *me, uint32_t vaddr, uint32_t bytes) {
-  uint32_t limit = SHARED_READ(heap_end);
+  struct process *process = me->current->process;
+  uint32_t limit = SHARED_READ(process->heap_end);
   if (vaddr & (PAGE_BYTES - 1) || bytes & (PAGE_BYTES - 1)) return 0;
   if (vaddr < USER_HEAP || vaddr > limit || bytes > limit - vaddr) return 0;
   enum { BATCH = 64 };
@@ -140,11 +157,83 @@ int memory_unmap(struct cpu *me, uint32_t vaddr, uint32_t bytes) {
   while (bytes > 0) {
     uint32_t held = 0;
     for (; bytes > 0 && held < BATCH; vaddr += PAGE_BYTES, bytes -= PAGE_BYTES) {
-      uint32_t old = __atomic_exchange_n(find_entry(vaddr), 0, __ATOMIC_SEQ_CST);
+      uint32_t old = __atomic_exchange_n(find_entry(process, vaddr), 0, __ATOMIC_SEQ_CST);
       if (old & PTE_VALID) frames[held++] = old >> PTE_FRAME_SHIFT;
     }
     if (held) tlb_shootdown(me);
     while (held > 0) frame_give(frames[--held]);
   }
   return 1;
+}
+
+/* Make whole pages read-only, for good; pages that were never touched become zeros. Return 0 for a
+   range that is not the program's. */
+int memory_seal(struct cpu *me, uint32_t vaddr, uint32_t bytes) {
+  if (vaddr & (PAGE_BYTES - 1) || bytes & (PAGE_BYTES - 1) || bytes > USER_END - vaddr) return 0;
+  for (uint32_t end = vaddr + bytes; vaddr < end; vaddr += PAGE_BYTES) {
+    if (!memory_fault(me, vaddr)) return 0;
+    __atomic_fetch_and(find_entry(me->current->process, vaddr), ~PTE_DIRTY, __ATOMIC_SEQ_CST);
+  }
+  tlb_shootdown(me);
+  return 1;
+}
+
+static uint32_t copy_frame(struct cpu *me, uint32_t from, uint32_t class) {
+  uint32_t frame = frame_take(me);
+  if (!frame) fail(0, "out of memory", EXIT_NO_RESOURCE);
+  const uint32_t *source = kernel_address(from << PAGE_SHIFT);
+  uint32_t *word = kernel_address(frame << PAGE_SHIFT);
+  for (uint32_t *end = word + PAGE_BYTES / 4; word < end; word += 4, source += 4) {
+    uint32_t a = source[0], b = source[1], c = source[2], d = source[3];
+    word[0] = a, word[1] = b, word[2] = c, word[3] = d;
+  }
+  mark_class(frame, class);
+  return frame;
+}
+
+/* Give a child a copy of its parent's address space, which nobody changes meanwhile: what is
+   read-only is shared, what can be written is copied. Return 0 if there is no room for its page
+   tables; then it has none. */
+int memory_copy(struct cpu *me, struct process *child, struct process *parent) {
+  if (!make_root(child)) return 0;
+  child->heap_end = parent->heap_end;
+  for (uint32_t slot = 0; slot < USER_SLOTS; slot++) {
+    const uint32_t *from = parent->root[slot];
+    if (from == empty_table) continue;
+    if (is_text_slot(slot)) {
+      child->root[slot] = parent->root[slot];
+      continue;
+    }
+    uint32_t *to = (uint32_t *)window_take(CLASS_PAGE_TABLE);
+    if (!to) {
+      memory_free(child);
+      return 0;
+    }
+    child->root[slot] = to;
+    uint32_t class = slot == (USER_STACK_TOP - 1) >> ROOT_SHIFT ? CLASS_STACK : CLASS_DATA;
+    for (uint32_t i = 0; i < TABLE_ENTRIES; i++) {
+      uint32_t entry = from[i], frame = entry >> PTE_FRAME_SHIFT;
+      if (!(entry & PTE_VALID)) continue;
+      if (entry & PTE_DIRTY) {
+        to[i] = entry_of(copy_frame(me, frame, class), PTE_DIRTY);
+      } else {
+        frame_share(frame);
+        to[i] = entry;
+      }
+    }
+  }
+  return 1;
+}
+
+/* Take an address space apart. No CPU runs in it; TLBs may still hold entries of its ASID. */
+void memory_free(struct process *process) {
+  for (uint32_t slot = 0; slot < USER_SLOTS; slot++) {
+    uint32_t *table = process->root[slot];
+    if (table == empty_table || is_text_slot(slot)) continue;
+    for (uint32_t i = 0; i < TABLE_ENTRIES; i++)
+      if (table[i] & PTE_VALID) frame_give(table[i] >> PTE_FRAME_SHIFT);
+    window_give((uint32_t)table);
+  }
+  window_give((uint32_t)process->root);
+  process->root = 0;
 }

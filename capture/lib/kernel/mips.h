@@ -29,6 +29,7 @@
 #define STATUS_LEVEL 0x0000001f /* KSU, ERL, EXL and IE together */
 #define STATUS_IPI 0x00000400   /* IM2: inter-processor interrupt */
 #define STATUS_TIMER 0x00008000 /* IM7: Count = Compare */
+#define STATUS_FPU 0x20000000   /* CU1: floating point usable */
 
 /* Cause. */
 #define CAUSE_CODE(cause) (((cause) >> 2) & 0x1f)
@@ -39,6 +40,9 @@
 #define CODE_TLB_LOAD 2
 #define CODE_TLB_STORE 3
 #define CODE_SYSCALL 8
+#define CODE_UNUSABLE 11 /* coprocessor unusable; its number in CE */
+#define CAUSE_UNIT(cause) (((cause) >> 28) & 3)
+#define CONFIG1_FPU 1 /* there is a floating-point unit */
 
 /* HWREna: what user mode may read by RDHWR: CPU number (0) and Count (2). */
 #define HWRENA_CPU_AND_COUNT 0x5
@@ -51,7 +55,9 @@
 #define PTE_UNCACHED 0x10 /* C = 2 */
 #define PTE_FRAME_SHIFT 6 /* frame number stands above */
 
-#define ASID 1 /* one address space, shared by the threads of all CPUs */
+#define ASID_BITS 0xff  /* of EntryHi */
+#define KERNEL_ASID 0   /* while no process runs */
+#define FIRST_ASID 1    /* of the first process */
 
 /* PageMask of the two wired entries of a kernel linked in the supervisor segment. */
 #define PAGEMASK_1M 0x001fe000
@@ -67,5 +73,18 @@
 #define FRAME_EPC FRAME_REGISTER(36)
 #define FRAME_BADVADDR FRAME_REGISTER(37)
 #define FRAME_BYTES 168 /* a multiple of 8, as the ABI asks */
+
+/* What switch_stacks() leaves on the stack of a thread that does not run: s0 to s7, fp, ra. */
+#define SWITCH_BYTES 40
+#define SWITCH_RA 36
+
+/* struct cpu, as far as assembly knows it. */
+#define CPU_SHIFT 8 /* log2 of its size */
+#define CPU_STACK_TOP 0
+#define CPU_ROOT 4
+
+/* Floating-point registers of a thread: 16 doubles (FR = 0), then FCSR. */
+#define FPU_FCSR 128
+#define FPU_BYTES 136
 
 #endif

@@ -13,43 +13,67 @@ static uint32_t info(struct cpu *me, uint32_t which) {
     case INFO_NODES: return device_read(CPU_NODES);
     case INFO_NODE: return device_read(CPU_NODE);
     case INFO_TICKS: return me->ticks;
+    case INFO_PROCESS: return me->current->process->number;
     default: return ~0u;
   }
 }
 
+/* A wrong argument ends the process, as a wrong access would. */
+static void __attribute__((noreturn))
+refuse(struct cpu *me, const struct frame *frame, const char *why) {
+  if (process_is_first(me->current->process)) fail(frame, why, EXIT_USER_FAULT);
+  report(frame, why);
+  process_exit(me, EXIT_USER_FAULT);
+}
+
+/* Copy a name from user memory; touching it may fault. */
+static uint32_t start(struct cpu *me, struct frame *frame, uint32_t name) {
+  char copy[NAME_BYTES + 1];
+  uint32_t i = 0;
+  for (; i < NAME_BYTES && !bad_range(name + i, 1); i++)
+    if (!(copy[i] = ((const char *)name)[i])) break;
+  copy[i] = 0;
+  return process_fork(me, frame, copy);
+}
+
+/* `me` and its thread are those of the call; a call that sleeps may return on another CPU. */
 void system_call(struct cpu *me, struct frame *frame) {
+  struct thread *thread = me->current;
   uint32_t a0 = frame->r[4], a1 = frame->r[5], a2 = frame->r[6];
   uint32_t *result = &frame->r[2];
   uint64_t now;
   switch (*result) {
     case CALL_EXIT:
-      power_off(a0);
+      if (process_is_first(thread->process)) power_off(a0);
+      process_exit(me, a0);
     case CALL_WRITE:
-      if (bad_range(a0, a1)) fail(frame, "bad text for write", EXIT_USER_FAULT);
+      if (bad_range(a0, a1)) refuse(me, frame, "bad text for write");
       console_write((const char *)a0, a1);
       return;
     case CALL_MAP:
-      *result = memory_map(a0);
+      *result = memory_map(thread->process, a0);
       return;
     case CALL_UNMAP:
       *result = (uint32_t)memory_unmap(me, a0, a1);
       return;
     case CALL_START:
-      *result = (uint32_t)thread_start_all(me, a0, a1, a2);
+      *result = (uint32_t)thread_start_all(thread, a0, a1, a2);
       return;
     case CALL_JOIN:
-      if (me != cpus) fail(frame, "join outside CPU 0", EXIT_USER_FAULT);
-      thread_join(me);
+      if (thread->pinned != 0) refuse(me, frame, "join outside CPU 0");
+      thread_join(thread);
       return;
     case CALL_THREAD_EXIT:
-      if (me == cpus) fail(frame, "thread exit on CPU 0", EXIT_USER_FAULT);
-      thread_exit(me);
+      if (thread->pinned == 0 || thread->pinned == ANY_CPU)
+        refuse(me, frame, "thread exit on CPU 0");
+      thread_exit(thread);
     case CALL_SLEEP:
-      if (bad_range(a0, 4) || a0 & 3) fail(frame, "bad word for sleep", EXIT_USER_FAULT);
-      thread_sleep(me, a0, a1);
+      if (bad_range(a0, 4) || a0 & 3) refuse(me, frame, "bad word for sleep");
+      thread_sleep_on_word(thread, a0, a1);
       return;
     case CALL_WAKE:
-      *result = thread_wake(a0);
+      if (bad_range(a0, 4) || a0 & 3) refuse(me, frame, "bad word for wake");
+      *result = thread_wake_word(thread, a0);
       return;
     case CALL_CLOCK:
       now = clock_now(me);
@@ -59,7 +83,19 @@ void system_call(struct cpu *me, struct frame *frame) {
     case CALL_INFO:
       *result = info(me, a0);
       return;
+    case CALL_PROCESS:
+      *result = start(me, frame, a0);
+      return;
+    case CALL_WAIT:
+      result[0] = (uint32_t)process_await(thread->process, a0, &result[1]);
+      return;
+    case CALL_PHASE:
+      process_enter_phase(thread, a0);
+      return;
+    case CALL_SEAL:
+      *result = (uint32_t)memory_seal(me, a0, a1);
+      return;
     default:
-      fail(frame, "unknown system call", EXIT_USER_FAULT);
+      refuse(me, frame, "unknown system call");
   }
 }

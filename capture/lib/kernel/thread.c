@@ -1,89 +1,143 @@
-/* One user thread a CPU: starting them together, joining, and sleeping on a word of memory.
-   To wake a CPU: make its condition true, then bump its `wake`, then interrupt it. */
+/* Threads: making and ending them, sleeping and waking, a program's threads on all CPUs, and the
+   floating-point registers, which a thread gets at its first use after it was switched to. */
 #include "kernel.h"
 
-static struct {
-  uint32_t generation; /* counts jobs; an idle CPU compares it with the last one it took */
-  uint32_t running;    /* threads not yet finished, without CPU 0's own */
-  uint32_t entry, function, argument;
-} job __attribute__((aligned(LINE_BYTES)));
+static struct thread threads[MAX_THREADS];
+static struct thread *free_threads;
+uint32_t user_status = STATUS_USER | STATUS_EXL | STATUS_IE | STATUS_IPI; /* EXL until ERET */
 
-static struct spinlock sleep_lock; /* guards every cpu.waits_on */
-
-static void wake(uint32_t cpu) {
-  __atomic_fetch_add(&cpus[cpu].wake, 1, __ATOMIC_SEQ_CST);
-  device_write(CPU_RAISE, cpu);
+void thread_boot(void) {
+  for (uint32_t i = MAX_THREADS; i-- > 0;) {
+    threads[i].next = free_threads;
+    free_threads = &threads[i];
+  }
 }
 
-uint32_t thread_stack(uint32_t cpu) { return USER_STACK_TOP - cpu * USER_STACK_STRIDE; }
+/* Return a thread of a process that has yet to enter user mode, or 0 if there is no room. */
+struct thread *thread_make(struct process *process, uint32_t pinned) {
+  uint32_t stack = window_take(CLASS_KERNEL);
+  if (!stack) return 0;
+  spin_lock(&schedule_lock);
+  struct thread *thread = free_threads;
+  if (thread) {
+    free_threads = thread->next;
+    thread->used = pinned == ANY_CPU ? schedule_least_used() : 0;
+  }
+  spin_unlock(&schedule_lock);
+  if (!thread) {
+    window_give(stack);
+    return 0;
+  }
+  thread->process = process;
+  thread->stack = stack;
+  thread->pinned = pinned;
+  thread->last = ANY_CPU;
+  thread->phase = 0;
+  *(uint32_t *)stack = STACK_END;
+  for (uint32_t i = 0; i < FPU_BYTES / 4; i++) thread->fpu[i] = 0;
+  thread->sp = (uint32_t)frame_of(thread) - SWITCH_BYTES;
+  *(uint32_t *)(thread->sp + SWITCH_RA) = (uint32_t)thread_begin;
+  return thread;
+}
 
-/* Start entry(function, argument, cpu) on all CPUs but this one. Return 0 if a job is running. */
-int thread_start_all(struct cpu *me, uint32_t entry, uint32_t function, uint32_t argument) {
-  if (me != cpus || SHARED_READ(job.running)) return 0;
-  job.entry = entry;
-  job.function = function;
-  job.argument = argument;
-  SHARED_WRITE(job.running, cpu_total - 1);
-  SHARED_WRITE(job.generation, job.generation + 1);
-  for (uint32_t i = 1; i < cpu_total; i++) wake(i);
+/* Give back a thread that no CPU runs; schedule_lock is held. */
+void thread_free(struct thread *thread) {
+  window_give(thread->stack);
+  thread->state = THREAD_FREE;
+  thread->next = free_threads;
+  free_threads = thread;
+}
+
+/* Say where a new thread enters user mode: pc(a0, a1, a2). */
+void thread_enter(struct thread *thread, uint32_t pc, uint32_t sp, uint32_t a0, uint32_t a1,
+                  uint32_t a2) {
+  struct frame *frame = frame_of(thread);
+  frame->status = user_status;
+  frame->epc = pc;
+  frame->r[29] = sp - 16; /* argument space for the user function */
+  frame->r[4] = a0;
+  frame->r[5] = a1;
+  frame->r[6] = a2;
+}
+
+uint32_t thread_stack(uint32_t number) { return USER_STACK_TOP - number * USER_STACK_STRIDE; }
+
+/* Start entry(function, argument, cpu) on all CPUs but this one. Return 0 if a job is running, or
+   for another thread than the first. */
+int thread_start_all(struct thread *me, uint32_t entry, uint32_t function, uint32_t argument) {
+  struct process *process = me->process;
+  if (!process_is_first(process) || me->pinned != 0 || SHARED_READ(process->threads) > 1) return 0;
+  for (uint32_t cpu = 1; cpu < cpu_total; cpu++) {
+    struct thread *thread = thread_make(process, cpu);
+    if (!thread) fail(0, "no room for threads", EXIT_NO_RESOURCE);
+    thread_enter(thread, entry, thread_stack(cpu), function, argument, cpu);
+    spin_lock(&schedule_lock);
+    process->threads++;
+    schedule_ready(thread);
+    spin_unlock(&schedule_lock);
+  }
   return 1;
 }
 
-/* Sleep until the threads that thread_start_all() began have finished. */
-void thread_join(struct cpu *me) {
-  for (;;) {
-    uint32_t seen = SHARED_READ(me->wake);
-    if (!SHARED_READ(job.running)) return;
-    idle_until_changed(&me->wake, seen);
+/* Sleep until the threads that thread_start_all() began have ended. */
+void thread_join(struct thread *me) {
+  spin_lock(&schedule_lock);
+  while (me->process->threads > 1) {
+    schedule_sleep((uint32_t)me->process);
+    spin_lock(&schedule_lock);
   }
+  spin_unlock(&schedule_lock);
 }
 
-/* Wait for the next job and run it. */
-void thread_idle(struct cpu *me) {
-  for (;;) {
-    uint32_t seen = SHARED_READ(me->wake);
-    uint32_t generation = SHARED_READ(job.generation);
-    if (generation != me->job) {
-      me->job = generation;
-      enter_user(job.entry, thread_stack(cpu_index(me)), job.function, job.argument,
-                 cpu_index(me));
-    }
-    idle_until_changed(&me->wake, seen);
-  }
+void thread_exit(struct thread *me) {
+  spin_lock(&schedule_lock);
+  if (--me->process->threads == 1) schedule_wake((uint32_t)me->process);
+  schedule_end();
 }
 
-void thread_exit(struct cpu *me) {
-  if (__atomic_fetch_sub(&job.running, 1, __ATOMIC_SEQ_CST) == 1) wake(0);
-  thread_idle(me);
+/* Sleep until thread_wake() on the same channel, an address of the kernel's. The lock, which
+   guards what is waited for, is released meanwhile; look again behind this. */
+void thread_sleep(const void *channel, struct spinlock *lock) {
+  spin_lock(&schedule_lock); /* from here on no wake-up is lost */
+  spin_unlock(lock);
+  schedule_sleep((uint32_t)channel);
+  spin_lock(lock);
 }
 
-/* Sleep on a user word for as long as it holds the expected value when we look. Looking happens
-   under the lock, and a waker changes the word before it takes the lock: no wake-up is lost. */
-void thread_sleep(struct cpu *me, uint32_t vaddr, uint32_t expected) {
+/* Wake every thread that sleeps on a channel; return how many. */
+uint32_t thread_wake(const void *channel) {
+  spin_lock(&schedule_lock);
+  uint32_t woken = schedule_wake((uint32_t)channel);
+  spin_unlock(&schedule_lock);
+  return woken;
+}
+
+/* Sleep on a user word if it holds the expected value when we look. Its channel is its physical
+   address. Looking happens under the lock, and a waker changes the word before it takes the lock:
+   no wake-up is lost. */
+void thread_sleep_on_word(struct thread *me, uint32_t vaddr, uint32_t expected) {
   const uint32_t *word = (const uint32_t *)vaddr;
   /* A fault under the lock would be against its rule. Touched here, the page is mapped; at worst
      the look below takes a TLB refill, which needs no lock. */
   if (SHARED_READ(*word) != expected) return;
-  spin_lock(&sleep_lock);
-  if (SHARED_READ(*word) == expected) SHARED_WRITE(me->waits_on, vaddr);
-  spin_unlock(&sleep_lock);
-  for (;;) {
-    uint32_t seen = SHARED_READ(me->wake);
-    if (!SHARED_READ(me->waits_on)) return;
-    idle_until_changed(&me->wake, seen);
-  }
+  uint32_t channel = memory_physical(me->process, vaddr);
+  spin_lock(&schedule_lock);
+  if (SHARED_READ(*word) == expected)
+    schedule_sleep(channel);
+  else
+    spin_unlock(&schedule_lock);
 }
 
-/* Wake every thread that sleeps on a user word; return how many. */
-uint32_t thread_wake(uint32_t vaddr) {
-  uint32_t woken = 0;
-  spin_lock(&sleep_lock);
-  for (uint32_t i = 0; i < cpu_total; i++) {
-    if (cpus[i].waits_on != vaddr) continue;
-    SHARED_WRITE(cpus[i].waits_on, 0);
-    wake(i);
-    woken++;
-  }
-  spin_unlock(&sleep_lock);
-  return woken;
+uint32_t thread_wake_word(struct thread *me, uint32_t vaddr) {
+  return thread_wake((const void *)memory_physical(me->process, vaddr));
+}
+
+/* A thread used the FPU without having it. Return 0 if there is none, or if it has it. */
+int thread_use_fpu(struct thread *me, struct frame *frame) {
+  if (frame->status & STATUS_FPU || !(READ_CP0(CP0_CONFIG1) & CONFIG1_FPU)) return 0;
+  frame->status |= STATUS_FPU;
+  WRITE_CP0(CP0_STATUS, READ_CP0(CP0_STATUS) | STATUS_FPU);
+  HAZARD_BARRIER();
+  fpu_load(me->fpu);
+  return 1;
 }

@@ -1,6 +1,15 @@
 /* Every exception but the TLB refill: interrupts, page faults, system calls, and what is fatal. */
 #include "kernel.h"
 
+/* A program did what it must not. The first process takes the whole run with it, another one ends
+   and leaves it to its parent what that means. */
+static void __attribute__((noreturn)) user_fault(struct frame *frame, const char *why) {
+  struct cpu *me = this_cpu();
+  if (process_is_first(me->current->process)) fail(frame, why, EXIT_USER_FAULT);
+  report(frame, why);
+  process_exit(me, EXIT_USER_FAULT);
+}
+
 static void interrupt(struct cpu *me, struct frame *frame) {
   uint32_t lines = frame->cause & frame->status;
   if (lines & CAUSE_IPI) {
@@ -9,9 +18,12 @@ static void interrupt(struct cpu *me, struct frame *frame) {
     device_write(CPU_CLEAR, 0);
     tlb_answer(me);
   }
-  if (lines & CAUSE_TIMER) clock_tick(me);
   if (frame->epc >= (uint32_t)idle_begin && frame->epc <= (uint32_t)idle_end)
     frame->epc = (uint32_t)idle_begin; /* see idle_until_changed */
+  if (lines & CAUSE_TIMER) {
+    clock_tick(me);
+    schedule_tick(me, (frame->status & STATUS_USER) != 0); /* may run others meanwhile */
+  }
 }
 
 void trap(struct frame *frame) {
@@ -25,8 +37,8 @@ void trap(struct frame *frame) {
     case CODE_TLB_STORE:
       if (memory_fault(me, frame->badvaddr)) return;
       /* From kernel mode at a user address: a system call was given a bad pointer. */
-      if (from_user || frame->badvaddr < USER_END)
-        fail(frame, "address not mapped", EXIT_USER_FAULT);
+      if (from_user || (frame->badvaddr < USER_END && me->current->process != &kernel_process))
+        user_fault(frame, "address not mapped");
       break;
     case CODE_SYSCALL:
       if (from_user) {
@@ -35,11 +47,15 @@ void trap(struct frame *frame) {
         return;
       }
       break;
+    case CODE_UNUSABLE:
+      if (from_user && CAUSE_UNIT(frame->cause) == 1 && thread_use_fpu(me->current, frame)) return;
+      if (from_user) user_fault(frame, "program exception");
+      break;
     case CODE_MODIFIED:
-      if (from_user) fail(frame, "store to read-only memory", EXIT_USER_FAULT);
+      if (from_user) user_fault(frame, "store to read-only memory");
       break;
     default:
-      if (from_user) fail(frame, "program exception", EXIT_USER_FAULT);
+      if (from_user) user_fault(frame, "program exception");
       break;
   }
   fail(frame, "kernel exception", EXIT_KERNEL_FAULT);

@@ -64,6 +64,30 @@ void sleep_on(uint32_t *word, uint32_t expected) {
 }
 void wake_all(uint32_t *word) { call(CALL_WAKE, (uint32_t)word, 0, 0); }
 
+uint32_t process_start(const char *name, process_function *function, void *argument) {
+  uint32_t number = call(CALL_PROCESS, (uint32_t)name, 0, 0);
+  if (number == ~0u) fatal("process_start: no room for %s\n", name);
+  if (number == 0) exit(function(argument)); /* we are the copy */
+  return number;
+}
+
+int process_wait(uint32_t process) {
+  register uint32_t v0 __asm__("$2") = CALL_WAIT;
+  register uint32_t v1 __asm__("$3");
+  register uint32_t a0 __asm__("$4") = process;
+  __asm__ volatile("syscall" : "+r"(v0), "=r"(v1) : "r"(a0) : "memory");
+  if (!v0) fatal("process_wait: %u is no child\n", process);
+  return (int)v1;
+}
+
+uint32_t process_number(void) { return call(CALL_INFO, INFO_PROCESS, 0, 0); }
+void process_phase(uint32_t phase) { call(CALL_PHASE, phase, 0, 0); }
+
+void pages_seal(void *address, size_t bytes) {
+  if (!call(CALL_SEAL, (uint32_t)address, bytes, 0))
+    fatal("pages_seal: bad range %x, %u bytes\n", (unsigned)(uintptr_t)address, (unsigned)bytes);
+}
+
 void *pages_map(size_t bytes) {
   uint32_t address = bytes ? call(CALL_MAP, bytes, 0, 0) : 0;
   if (!address) fatal("pages_map: no room for %u bytes\n", (unsigned)bytes);
