@@ -29,6 +29,9 @@ from disco_trace.memory.layout import (
 def promote(order, index, way):
     """Make `way` the most recent in the packed order word order[index] (nibbles, recent lowest)."""
     word = order[index]
+    if (word >> 4) & 15 == way:
+        order[index] = (word & ~255) | ((word & 15) << 4) | way
+        return
     shift = 0
     while (word >> shift) & 15 != way and shift < 60:
         shift += 4

@@ -33,7 +33,10 @@ PAGE_BYTES = 1 << PAGE_SHIFT
 ) = range(54)  # fmt: skip
 
 # Per-CPU words, Memory.cpu[cpu * CPU_WORDS + …].
-C_CLOCK, C_NODE, C_CONTEXT, C_INTERVAL_START, C_RAISE, C_BASE = range(6)
+# C_EPOCH is the reset interval of the page counters that the clock is in, until C_EPOCH_END.
+(
+    C_CLOCK, C_NODE, C_CONTEXT, C_INTERVAL_START, C_RAISE, C_BASE, C_EPOCH, C_EPOCH_END,
+) = range(8)  # fmt: skip
 CPU_WORDS = 8
 
 # Counters and flags that belong to nobody else, Memory.fill.

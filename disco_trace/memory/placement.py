@@ -36,6 +36,13 @@ def node_of(m, frame):
     return frame // m.p[P_NODE_FRAMES]
 
 
+@inline
+def on_node(m, frame, node):
+    """Tell whether a node's memory holds a frame, without a division."""
+    first = node * m.p[P_NODE_FRAMES]
+    return first <= frame < first + m.p[P_NODE_FRAMES]
+
+
 @helper
 def allocate(m, node):
     """Take a frame of a node: the last freed, else the next untouched; −1 when it is full."""

@@ -118,6 +118,7 @@ from disco_trace.memory.placement import (
     collapse_page,
     log_move,
     node_of,
+    on_node,
     unplace_page,
 )
 from disco_trace.memory.policies.dispatch import place
@@ -148,6 +149,14 @@ SC_FAIL = REF_KINDS.index("sc_fail")
 S_LOCAL, S_REMOTE, S_DIRTY = (SOURCES.index(name) for name in ("local", "remote", "dirty"))
 K_COLD, K_CAPACITY, K_COHERENCE = (CLASSES.index(n) for n in ("cold", "capacity", "coherence"))
 R_WRITE = MOVE_REASONS.index("write")
+
+# `cached` counts by adding a source or a class to the first of three.
+assert (S_LOCAL, S_REMOTE, S_DIRTY) == (K_COLD, K_CAPACITY, K_COHERENCE) == (0, 1, 2)
+assert (M_REMOTE, M_DIRTY) == (M_LOCAL + 1, M_LOCAL + 2)
+assert (M_REMOTE_STALL, M_DIRTY_STALL) == (M_LOCAL_STALL + 1, M_LOCAL_STALL + 2)
+assert (M_CAPACITY, M_COHERENCE) == (M_COLD + 1, M_COLD + 2)
+assert (P_REMOTE, P_DIRTY) == (P_LOCAL + 1, P_LOCAL + 2)
+assert H_REMOTE == H_LOCAL + 1
 
 
 @inline
@@ -199,13 +208,19 @@ def snapshot(m, cpu):
     row["start"] = m.cpu[cpu * CPU_WORDS + C_INTERVAL_START]
     row["end"] = m.cpu[cpu * CPU_WORDS + C_CLOCK]
     m.cpu[cpu * CPU_WORDS + C_INTERVAL_START] = m.cpu[cpu * CPU_WORDS + C_CLOCK]
-    contexts = m.accounts.shape[0] // (m.p[P_CPUS] * N_METRICS)
+    # What was the base is taken off, and the base becomes the sum over contexts, row by row.
+    values = row["values"]
+    base = m.interval_base[cpu]
     for metric in range(N_METRICS):
-        total = 0
-        for context in range(contexts):
-            total += m.accounts[(cpu * contexts + context) * N_METRICS + metric]
-        row["values"][metric] = total - m.interval_base[cpu, metric]
-        m.interval_base[cpu, metric] = total
+        values[metric] = -base[metric]
+        base[metric] = 0
+    contexts = m.p[P_CONTEXTS]
+    for context in range(contexts):
+        first = (cpu * contexts + context) * N_METRICS
+        for metric in range(N_METRICS):
+            base[metric] += m.accounts[index(first + metric)]
+    for metric in range(N_METRICS):
+        values[metric] += base[metric]
     m.fill[F_INTERVALS] = at + 1
 
 
@@ -305,7 +320,7 @@ def uncommon(m, cpu, kind, operation, vaddr, page, seq):
         frame = place(m, cpu, seq, page)
     if kind == UNCACHED_STORE and m.page[page * PAGE_WORDS + G_REPLICATED] != 0:
         frame = collapse(m, cpu, seq, page)
-    if node_of(m, frame) == node:
+    if on_node(m, frame, node):
         return stall(m, cpu, M_UNCACHED_STALL, m.p[P_UNCACHED_LOCAL])
     return stall(m, cpu, M_UNCACHED_STALL, m.p[P_UNCACHED_REMOTE])
 
@@ -468,7 +483,7 @@ def cached(m, cpu, kind, way, vaddr, page, seq, pc):
     at = l2_find(m, cpu, fline)
     owner = m.dir[d + D_OWNER]
     mine = owner & 255 == cpu + 1
-    local = node_of(m, frame) == node
+    local = on_node(m, frame, node)
     if write and mine:
         m.dir[d + D_OWNER] = (cpu + 1) | OWNER_DIRTY
         if at >= 0:
@@ -508,12 +523,9 @@ def cached(m, cpu, kind, way, vaddr, page, seq, pc):
         owner_node = m.cpu[((owner & 255) - 1) * CPU_WORDS + C_NODE]
         if not local or owner_node != node:
             source = S_DIRTY
-    if (m.dir[d + D_SEEN] & bit) == 0:
-        miss_class = K_COLD
-    elif (m.dir[d + D_LOST] & bit) != 0:
-        miss_class = K_COHERENCE
-    else:
-        miss_class = K_CAPACITY
+    seen = (m.dir[d + D_SEEN] >> cpu) & 1
+    lost = (m.dir[d + D_LOST] >> cpu) & 1
+    miss_class = seen * (K_CAPACITY + lost * (K_COHERENCE - K_CAPACITY))
     m.dir[d + D_SEEN] |= bit
     m.dir[d + D_LOST] &= ~bit
     if write:
@@ -538,25 +550,11 @@ def cached(m, cpu, kind, way, vaddr, page, seq, pc):
             m.dir[d + D_OWNER] = cpu + 1
     l2_insert(m, cpu, fline, state)
 
-    heat = index((page * p[P_NODES] + node) * 4)
-    if source == S_LOCAL:
-        m.heat[heat + H_LOCAL] += 1
-        m.accounts[books + M_LOCAL] += 1
-        cycles = charge_stall(m, cpu, books + M_LOCAL_STALL, p[P_LOCAL])
-    elif source == S_REMOTE:
-        m.heat[heat + H_REMOTE] += 1
-        m.accounts[books + M_REMOTE] += 1
-        cycles = charge_stall(m, cpu, books + M_REMOTE_STALL, p[P_REMOTE])
-    else:
-        m.heat[heat + H_REMOTE] += 1
-        m.accounts[books + M_DIRTY] += 1
-        cycles = charge_stall(m, cpu, books + M_DIRTY_STALL, p[P_DIRTY])
-    if miss_class == K_COLD:
-        m.accounts[books + M_COLD] += 1
-    elif miss_class == K_COHERENCE:
-        m.accounts[books + M_COHERENCE] += 1
-    else:
-        m.accounts[books + M_CAPACITY] += 1
+    # The three sources and the three classes stand in a row everywhere: no branch to mispredict.
+    m.heat[index((page * p[P_NODES] + node) * 4) + H_LOCAL + (source != S_LOCAL)] += 1
+    m.accounts[books + M_LOCAL + source] += 1
+    cycles = charge_stall(m, cpu, books + M_LOCAL_STALL + source, p[P_LOCAL + source])
+    m.accounts[books + M_COLD + miss_class] += 1
     if p[P_RECORD_MISSES] != 0:
         log_miss(m, cpu, kind, vaddr, page, seq, pc, node_of(m, frame), source, miss_class, cycles)
     if p[P_POLICY] >= MIGRATE:

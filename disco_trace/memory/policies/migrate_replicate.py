@@ -8,9 +8,11 @@ the memory system's own per-page per-node miss counters, as FLASH's hardware kep
 
 from __future__ import annotations
 
-from disco_trace.jit import helper
+from disco_trace.jit import helper, index, inline
 from disco_trace.memory.layout import (
     C_CLOCK,
+    C_EPOCH,
+    C_EPOCH_END,
     C_NODE,
     CAUSE_MIGRATE,
     CAUSE_REFUSED,
@@ -52,6 +54,7 @@ from disco_trace.memory.placement import (
     log_move,
     move_page,
     node_of,
+    on_node,
     replica_room,
 )
 from disco_trace.memory.second_level import account, dirty_above
@@ -64,10 +67,17 @@ R_NO_FRAME = MOVE_REASONS.index("no_frame")
 R_WRITE_SHARED = MOVE_REASONS.index("write_shared")
 
 
-@helper
+@inline
 def new_epoch(m, cpu, page):
     """Clear a page's counters at its first event in a new reset interval of the acting CPU."""
-    epoch = m.cpu[cpu * CPU_WORDS + C_CLOCK] // m.p[P_RESET]
+    at = cpu * CPU_WORDS
+    clock = m.cpu[at + C_CLOCK]
+    if clock >= m.cpu[at + C_EPOCH_END]:
+        # Once an interval, because a division is dear.
+        epoch = clock // m.p[P_RESET]
+        m.cpu[at + C_EPOCH] = epoch
+        m.cpu[at + C_EPOCH_END] = (epoch + 1) * m.p[P_RESET]
+    epoch = m.cpu[at + C_EPOCH]
     state = page * PAGE_WORDS
     if epoch > m.page[state + G_EPOCH]:
         m.page[state + G_EPOCH] = epoch
@@ -78,24 +88,32 @@ def new_epoch(m, cpu, page):
             m.hot[page * nodes + node] = 0
 
 
-@helper
+@inline
 def count_write(m, cpu, page):
     """Count a write miss or upgrade of a page."""
     new_epoch(m, cpu, page)
     m.page[page * PAGE_WORDS + G_WRITES] += 1
 
 
-@helper
+@inline
 def on_miss(m, cpu, seq, page, frame):
     """Count a second-level miss; move the page if it has become hot on this CPU's node."""
+    node = index(m.cpu[cpu * CPU_WORDS + C_NODE])
+    new_epoch(m, cpu, page)
+    at = index(page * m.p[P_NODES] + node)
+    misses = m.hot[at] + 1
+    m.hot[at] = misses
+    if misses >= m.p[P_TRIGGER] and not on_node(m, frame, node):
+        decide(m, cpu, seq, page, frame)
+
+
+@helper
+def decide(m, cpu, seq, page, frame):
+    """Migrate, replicate or leave a page that is hot on this CPU's node."""
     p = m.p
     nodes = p[P_NODES]
     node = m.cpu[cpu * CPU_WORDS + C_NODE]
-    new_epoch(m, cpu, page)
-    m.hot[page * nodes + node] += 1
     home = node_of(m, frame)
-    if home == node or m.hot[page * nodes + node] < p[P_TRIGGER]:
-        return
     m.hot[page * nodes + node] = 0
     state = page * PAGE_WORDS
     shared = False
