@@ -25,7 +25,8 @@ def cache_folder() -> Path:
             digest.update(file.name.encode())
             digest.update(file.read_bytes())
     digest.update((package / "trace" / "schema.py").read_bytes())
-    for file in (Path(__file__), package / "jit.py", package / "replay" / "kernel.py"):
+    parts = ("compile.py", "jit.py", "places.py", "replay/kernel.py")
+    for file in (package / part for part in parts):
         digest.update(file.read_bytes())
     for name in ("NUMBA_BOUNDSCHECK", "NUMBA_OPT"):
         digest.update(os.environ.get(name, "").encode())

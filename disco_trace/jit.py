@@ -1,13 +1,17 @@
-"""The two decorators of compiled code; everything hot carries one of them.
+"""The decorators of compiled code; everything hot carries one of them.
 
-`kernel` is entered from Python; `inline` is always expanded into its caller, because passing a
-named tuple of arrays costs seven words an array (measured: 30 ns a call for fifteen arrays).
-`helper` is a function of its own: for rare paths that would only swell their callers.
+`kernel` is entered from Python. `helper` is a function of its own: for paths that would only swell
+their callers; it takes the machine's and the memory system's state as one pointer each (see
+`places`). `inline` is expanded into its caller by LLVM, `expand` by Numba.
 """
 
 from __future__ import annotations
 
+import ast
+import inspect
+import textwrap
 from collections.abc import Callable
+from types import FunctionType
 from typing import Any
 
 from disco_trace.compile import prepare
@@ -16,7 +20,27 @@ prepare()
 
 from numba import njit, types  # noqa: E402
 
-_OPTIONS = {"cache": True, "nogil": True, "error_model": "numpy", "_nrt": False}
+from disco_trace.places import anchor, at, is_state, spot  # noqa: E402
+
+_OPTIONS = {"nogil": True, "error_model": "numpy", "_nrt": False}
+# Parameters of these names are the state tuples of machine/layout.py and memory/layout.py.
+_STATES = ("mc", "m")
+
+
+class Kernel:
+    """A compiled function that Python calls: it anchors the state tuples among its arguments."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        # Only kernels are cached: each holds all that it calls.
+        self.dispatcher = njit(cache=True, **_OPTIONS)(function)
+        self.__doc__ = function.__doc__
+
+    def __call__(self, *arguments: Any) -> Any:
+        """Run the kernel."""
+        for argument in arguments:
+            if is_state(argument):
+                anchor(argument)
+        return self.dispatcher(*arguments)
 
 
 def _plain(kind: Any) -> Any:
@@ -45,10 +69,49 @@ def _once(decorate: Any) -> Callable[[Callable[..., Any]], Any]:
     return decorated
 
 
-kernel = njit(**_OPTIONS)
-helper = _once(njit(**_OPTIONS))
+def kernel(function: Callable[..., Any]) -> Kernel:
+    """Compile a function that Python enters; state tuples go to the helpers it calls by place."""
+    return Kernel(function)
+
+
 inline = _once(njit(forceinline=True, **_OPTIONS))
 expand = njit(inline="always", **_OPTIONS)
+_apart = _once(njit(**_OPTIONS))
+
+
+def helper(function: Callable[..., Any]) -> Any:
+    """Compile a function that is called, not expanded; its state tuples travel as pointers."""
+    names = list(inspect.signature(function).parameters)
+    states = [name for name in names if name in _STATES]
+    if not states:
+        return _apart(function)
+    callee = _apart(_loading(function, states))
+    pointed = ", ".join(f"_spot({name})" if name in states else name for name in names)
+    scope: dict[str, Any] = {"_callee": callee, "_spot": spot}
+    exec(f"def call({', '.join(names)}):\n    return _callee({pointed})\n", scope)
+    return _once(expand)(scope["call"])
+
+
+def _loading(function: Callable[..., Any], states: list[str]) -> Callable[..., Any]:
+    """Return the function with pointers for its state tuples, which it loads first of all."""
+    file = inspect.getsourcefile(function) or "<helper>"
+    lines, start = inspect.getsourcelines(function)
+    tree = ast.parse(textwrap.dedent("".join(lines)))
+    definition = tree.body[0]
+    assert isinstance(definition, ast.FunctionDef)
+    definition.decorator_list = []
+    for argument in definition.args.args:
+        if argument.arg in states:
+            argument.arg = f"{argument.arg}_place"
+    loads = "\n".join(f"{name} = _at({name}_place)" for name in states)
+    definition.body[:0] = ast.parse(loads).body
+    ast.increment_lineno(ast.fix_missing_locations(tree), start - 1)
+    scope: dict[str, Any] = {}
+    exec(compile(tree, file, "exec"), scope)
+    # In the function's own module, whose later names it may use.
+    function.__globals__["_at"] = at
+    return FunctionType(scope[function.__name__].__code__, function.__globals__)
+
 
 MOST_INDEX = 0x7FFFFFFFFFFFFFFF
 

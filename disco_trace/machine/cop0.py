@@ -5,28 +5,16 @@ Source: MIPS32 Architecture for Programmers, volume III, chapters 8 and 9.
 
 from __future__ import annotations
 
-import numpy as np
-
 from disco_trace.jit import helper, inline
 from disco_trace.machine.emit import emit, set_context
 from disco_trace.machine.exceptions import change_status
 from disco_trace.machine.layout import (
-    BADVADDR,
     CAUSE,
     COMPARE,
-    CONFIG,
-    CONFIG7,
-    CONTEXT,
     COUNT,
-    CP0_WORDS,
-    EBASE,
     ENTRYHI,
     ENTRYLO0,
     ENTRYLO1,
-    EPC,
-    ERRCTL,
-    ERROREPC,
-    HWRENA,
     INDEX,
     IP_TIMER,
     PAGEMASK,
@@ -40,12 +28,12 @@ from disco_trace.machine.layout import (
     T_LO1,
     T_MASK,
     TLB_WORDS,
-    USERLOCAL,
     WIRED,
     X_FEEDBACK,
     X_FILTER,
     X_TLB,
 )
+from disco_trace.machine.registers import WRITABLE
 from disco_trace.machine.translate import find_entry
 from disco_trace.memory.events import INTERRUPTS, TIMER_PROGRAMMED, TLB_OPS
 from disco_trace.memory.layout import C_BASE, C_CLOCK, CPU_WORDS
@@ -56,19 +44,6 @@ WRITE_INDEXED, WRITE_RANDOM, PROBE, READ, ASID = (
 )
 
 TIMER_BITS = (1 << 30) | (1 << (8 + IP_TIMER))
-
-# Bits that software can write; registers that are absent here read as zero or are read-only.
-WRITABLE = np.zeros(CP0_WORDS, np.int64)
-for _register, _mask in (
-    (INDEX, 0x3F), (ENTRYLO0, 0x3FFFFFFF), (ENTRYLO1, 0x3FFFFFFF), (CONTEXT, 0xFF800000),
-    (USERLOCAL, 0xFFFFFFFF), (PAGEMASK, 0x1FFFE000), (WIRED, 0x3F), (HWRENA, 0x2000000F),
-    (ENTRYHI, 0xFFFFE0FF), (COMPARE, 0xFFFFFFFF), (STATUS, 0x1840FF1F), (CAUSE, 0x00800300),
-    (EPC, 0xFFFFFFFF), (EBASE, 0x3FFFF000), (CONFIG, 0x7), (CONFIG7, 0xFFFFFFFF),
-    (ERRCTL, 0xFFFFFFFF), (ERROREPC, 0xFFFFFFFF), (224, 0xFFFFFFFF), (226, 0xFFFFFFFF),
-    (232, 0xFFFFFFFF), (234, 0xFFFFFFFF),
-):  # fmt: skip
-    WRITABLE[_register] = _mask
-assert BADVADDR
 
 
 @inline

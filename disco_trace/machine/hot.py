@@ -12,6 +12,7 @@ import numpy as np
 from disco_trace.jit import inline
 from disco_trace.machine.isa import ID, NOP, TABLE, UNDECODED
 from disco_trace.machine.layout import HI, LO, S_LL, S_LLADDR
+from disco_trace.machine.registers import PLAIN_READ, PLAIN_WRITE
 
 # Opcode ids, by mnemonic.
 (
@@ -232,13 +233,14 @@ def divide(a, b):
 @inline
 def run_hot(
     n, limit, pc, npc, slot, fbase, fdelta, fmask, stop_line,
-    r, s, f, fm, useg_end, kseg0_size, high_size, ram, ops, l1, geometry, costs,
+    r, s, f, fm, useg_end, kseg0_size, high_size, ram, ops, l1, geometry, costs, k, privileged,
 ):  # fmt: skip
     """Run instructions that hit until `limit` base cycles or until something else is needed.
 
-    Returns (why, cycles, pc, npc, in-slot, instruction's address, was in a slot, fetch line, op,
-    word, address, cycles beyond one an instruction). `why` other than W_LIMIT and W_FETCH stands
-    for the instruction at "instruction's address", already counted and stepped over.
+    Returns (why, cycles, pc, npc, in-slot, instruction's address, was in a slot, fetch line and
+    what to add to its addresses, op, word, address, cycles beyond one an instruction). `why`
+    other than W_LIMIT and W_FETCH stands for the instruction at "instruction's address", already
+    counted and stepped over.
     """
     itags, iorder, ishift, isets, iways, dtags, dorder, dshift, dsets, dways = geometry
     mult_extra, div_extra = costs
@@ -252,16 +254,24 @@ def run_hot(
     data = np.int64(0)
     while n < limit:
         if (pc ^ fbase) & fmask != U(0):
-            # Another line. Of the same page, held by the first level?
-            if (pc ^ fbase) & (FRAME | U3 | NO_LINE) != U(0) or pc & fmask == stop_line:
+            # Another line, perhaps of another page. Does the first level hold it?
+            if pc & (U3 | NO_LINE) != U(0) or pc & fmask == stop_line:
                 why = W_FETCH
                 break
+            delta = fdelta
+            if (pc ^ fbase) & (FRAME | NO_LINE) != U(0):
+                pa = fast_physical(pc, f, fm, LOAD_BITS, U(0), useg_end, kseg0_size, high_size)
+                if pa == ~U(0):
+                    why = W_FETCH
+                    break
+                delta = (pa - pc) & M32
             if not hit(
                 l1, itags, iorder, (pc >> ishift) & isets, iways,
-                np.int64((((pc + fdelta) & M32) >> ishift) + U1) << 1,
+                np.int64((((pc + delta) & M32) >> ishift) + U1) << 1,
             ):  # fmt: skip
                 why = W_FETCH
                 break
+            fdelta = delta
             fbase = pc & fmask
         at = ((pc + fdelta) & M32) >> U2
         op = np.int64(ops[at])
@@ -582,6 +592,20 @@ def run_hot(
             r[0] = 0
             why = W_SC
             break
+        elif op == O_MFC0:
+            register = (rd_of(w) << U3) | (w & U(7))
+            if not privileged or not PLAIN_READ[register]:
+                why = W_SLOW
+                break
+            r[rt_of(w)] = k[register]
+            r[0] = 0
+        elif op == O_MTC0:
+            register = (rd_of(w) << U3) | (w & U(7))
+            mask = PLAIN_WRITE[register]
+            if not privileged or mask == U(0):
+                why = W_SLOW
+                break
+            k[register] = (U(k[register]) & ~mask) | (U(r[rt_of(w)]) & mask)
         elif op == O_SYNC or op == O_PREF:
             pass
         elif op == UNDECODED:
@@ -590,4 +614,4 @@ def run_hot(
         else:
             why = W_SLOW
             break
-    return why, n, pc, npc, slot, cur, was_slot, fbase, op, w, va, extra, data
+    return why, n, pc, npc, slot, cur, was_slot, fbase, fdelta, op, w, va, extra, data

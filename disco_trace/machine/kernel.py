@@ -195,6 +195,9 @@ from disco_trace.memory.system import (
 
 NEVER = np.iinfo(np.int64).max
 
+# KSEG0 and KSEG1 together: where no change of the TLB moves the instructions.
+UNMAPPED = U(0x40000000)
+
 # A single CPU's turn has nobody to be fair to: longer turns, same result.
 LONE_TURN = 1 << 14
 
@@ -452,14 +455,16 @@ def run(mc, m, budget):
             high_size = U(0)
             if mode != 2:
                 high_size = U(0x20000000) if mode == 1 else U(0x40000000)
+            privileged = mode == 0 or mode == 3 or k[STATUS] & (1 << 28) != 0
             kseg0_size = U(0)
             if (mode == 0 or mode == 3) and k[CONFIG] & 7 != 2:
                 kseg0_size = U(p[X_RAM])
 
             pc = U(s[S_PC])
-            why, n, pc, npc, slot, cur, was_slot, fbase, op, w, va, extra, data = run_hot(
+            why, n, pc, npc, slot, cur, was_slot, fbase, fdelta, op, w, va, extra, data = run_hot(
                 n, limit, pc, U(s[S_NPC]), s[S_SLOT], fbase, fdelta, fmask, stop_line,
                 r, s, f, fm, useg_end, kseg0_size, high_size, ram, ops, l1, geometry, costs,
+                k, privileged,
             )  # fmt: skip
             s[S_EXTRA] += extra
             s[S_DATA] += data
@@ -595,7 +600,6 @@ def run(mc, m, budget):
             major = w >> U(26)
             code = -1
             unit = 0
-            privileged = mode == 0 or mode == 3 or k[STATUS] & (1 << 28) != 0
             if op == PHASE:
                 number = np.int64(np.int16(w & U(0xFFFF)))
                 if phase_mark(mc, m, cpu, number, n):
@@ -638,7 +642,8 @@ def run(mc, m, budget):
                     entry, how = np.int64(cop0.random_entry(mc, m, cpu, n)), cop0.WRITE_RANDOM
                 cop0.tlb_write(mc, m, cpu, entry, how, n)
                 n = np.int64(0)
-                fbase = NO_LINE
+                if U(s[S_PC]) - SIGN >= UNMAPPED:
+                    fbase = NO_LINE
             elif op == O_TLBP:
                 cop0.tlb_probe(mc, m, cpu, n)
                 n = np.int64(0)

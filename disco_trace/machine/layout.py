@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from disco_trace.memory.layout import HERE_WORDS
 from disco_trace.trace.schema import EVENT, PAGE, REF
 
 # Machine.p, parameters.
@@ -90,6 +91,7 @@ class Machine(NamedTuple):
     `(page + 2^20) << 32 | frame address | uncached << 1 | writable`.
     hint: uint8 [cpus, 256]: where a page's TLB entry was last seen.
     contexts: int64 [capacity, CONTEXT_WORDS]. uart: int64 [16].
+    here: int64 [HERE_WORDS], the tuple itself while a kernel runs.
     names: uint8 [MAX_NAMES + 1, NAME_BYTES], of which `g[G_NAMES]` are known; processes: int64
     [ASIDS], 1 + the number of an address space's name, 0 for none.
     """
@@ -113,6 +115,7 @@ class Machine(NamedTuple):
     refs: np.ndarray
     pages: np.ndarray
     events: np.ndarray
+    here: np.ndarray
 
 
 def buffers(rows: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -171,6 +174,7 @@ def build(spec: Any, rows: int) -> Machine:
         console=np.zeros(CONSOLE_BYTES, np.uint8),
         names=np.zeros((MAX_NAMES + 1, NAME_BYTES), np.uint8),
         processes=np.zeros(ASIDS, np.int64), refs=refs, pages=pages, events=events,
+        here=np.zeros(HERE_WORDS, np.int64),
     )  # fmt: skip
 
 

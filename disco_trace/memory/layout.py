@@ -32,6 +32,9 @@ PAGE_BYTES = 1 << PAGE_SHIFT
     N_PARAMETERS,
 ) = range(54)  # fmt: skip
 
+# Room for a state tuple's own words, so that compiled code passes a pointer (see `places`).
+HERE_WORDS = 512
+
 # Per-CPU words, Memory.cpu[cpu * CPU_WORDS + …].
 # C_EPOCH is the reset interval of the page counters that the clock is in, until C_EPOCH_END.
 (
@@ -102,6 +105,7 @@ class Memory(NamedTuple):
     dir: four words an fline. frame_at: [pages, nodes]. frame_page: page that owns a frame, or −1.
     accounts: [cpus, contexts, metrics]. free: [nodes, 1 + node_frames]:
         a stack of freed frames, after its depth. node_next: frames of a node ever handed out.
+    here: int64 [HERE_WORDS], the tuple itself while a kernel runs.
     """
 
     p: np.ndarray
@@ -124,6 +128,7 @@ class Memory(NamedTuple):
     misses: np.ndarray
     moves: np.ndarray
     intervals: np.ndarray
+    here: np.ndarray
 
 
 def log2(value: int) -> int:
@@ -245,7 +250,7 @@ def build(spec: Any, *, record_misses: bool = False, contexts: int = 64) -> Memo
         accounts=np.zeros(cpus * contexts * N_METRICS, np.int64),
         interval_base=np.zeros((cpus, N_METRICS), np.int64),
         misses=np.zeros(MISS_ROWS, MISS), moves=np.zeros(MOVE_ROWS, MOVE),
-        intervals=np.zeros(INTERVAL_ROWS, INTERVAL),
+        intervals=np.zeros(INTERVAL_ROWS, INTERVAL), here=np.zeros(HERE_WORDS, np.int64),
     )  # fmt: skip
 
 

@@ -1,0 +1,51 @@
+"""The bits of CP0 registers that software can write, and the registers that are plain storage.
+
+Source: MIPS32 Architecture for Programmers, volume III, chapter 9.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from disco_trace.machine.layout import (
+    CAUSE,
+    COMPARE,
+    CONFIG,
+    CONFIG7,
+    CONTEXT,
+    COUNT,
+    CP0_WORDS,
+    EBASE,
+    ENTRYHI,
+    ENTRYLO0,
+    ENTRYLO1,
+    EPC,
+    ERRCTL,
+    ERROREPC,
+    HWRENA,
+    INDEX,
+    PAGEMASK,
+    RANDOM,
+    STATUS,
+    USERLOCAL,
+    WIRED,
+)
+
+# Registers that are absent here read as zero or are read-only.
+WRITABLE = np.zeros(CP0_WORDS, np.int64)
+for _register, _mask in (
+    (INDEX, 0x3F), (ENTRYLO0, 0x3FFFFFFF), (ENTRYLO1, 0x3FFFFFFF), (CONTEXT, 0xFF800000),
+    (USERLOCAL, 0xFFFFFFFF), (PAGEMASK, 0x1FFFE000), (WIRED, 0x3F), (HWRENA, 0x2000000F),
+    (ENTRYHI, 0xFFFFE0FF), (COMPARE, 0xFFFFFFFF), (STATUS, 0x1840FF1F), (CAUSE, 0x00800300),
+    (EPC, 0xFFFFFFFF), (EBASE, 0x3FFFF000), (CONFIG, 0x7), (CONFIG7, 0xFFFFFFFF),
+    (ERRCTL, 0xFFFFFFFF), (ERROREPC, 0xFFFFFFFF), (224, 0xFFFFFFFF), (226, 0xFFFFFFFF),
+    (232, 0xFFFFFFFF), (234, 0xFFFFFFFF),
+):  # fmt: skip
+    WRITABLE[_register] = _mask
+
+# The hot loop reads and writes registers that are storage and no more; a change of the others
+# (time, interrupts, modes, address space) is looked at by the slow part.
+PLAIN_READ = np.ones(CP0_WORDS, np.bool_)
+PLAIN_READ[[COUNT, RANDOM]] = False
+PLAIN_WRITE = WRITABLE.astype(np.uint64)
+PLAIN_WRITE[[COUNT, COMPARE, STATUS, CAUSE, ENTRYHI, WIRED, CONFIG]] = 0
