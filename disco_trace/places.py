@@ -14,7 +14,7 @@ from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from disco_trace.memory.layout import HERE_WORDS
+from disco_trace.state import HERE_WORDS
 
 STATE = "here"
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from disco_trace.memory.layout import HERE_WORDS
+from disco_trace.state import HERE_WORDS
 from disco_trace.trace.schema import EVENT, PAGE, REF
 
 # Machine.p, parameters.

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from disco_trace.errors import DiscoError
+from disco_trace.state import HERE_WORDS
 from disco_trace.trace.schema import METRICS, MISS, MOVE, N_METRICS
 
 PAGE_SHIFT = 12
@@ -31,9 +32,6 @@ PAGE_BYTES = 1 << PAGE_SHIFT
     P_SHOOTDOWN,
     N_PARAMETERS,
 ) = range(54)  # fmt: skip
-
-# Room for a state tuple's own words, so that compiled code passes a pointer (see `places`).
-HERE_WORDS = 512
 
 # Per-CPU words, Memory.cpu[cpu * CPU_WORDS + …].
 # C_EPOCH is the reset interval of the page counters that the clock is in, until C_EPOCH_END.
