@@ -15,14 +15,16 @@ PACKAGE = Path(disco_trace.__file__).parent
 
 # What each part of the package may import of the package; `config`, `costs`, `errors` and `paths`
 # are the ground that all stand on. A part that is not named here fails the test: name it.
-GROUND = {"errors", "paths", "config", "costs", "requests", "jit", "compile"}
+GROUND = {"errors", "paths", "config", "costs", "requests", "jit", "compile", "state"}
 ALLOWED = {
     "errors": set(),
     "paths": {"errors"},
     "costs": {"errors", "paths"},
     "config": {"errors", "paths", "costs"},
     "requests": {"config"},
-    "jit": {"compile"},
+    "state": set(),
+    "places": {"state"},
+    "jit": {"compile", "places"},
     # Compiling ahead means to load the kernels of every part.
     "compile": {"machine", "memory", "replay", "trace", "errors"},
     "guest": GROUND - {"requests"},
@@ -34,8 +36,9 @@ ALLOWED = {
     "replay": GROUND | {"trace", "memory"},
     "report": GROUND | {"trace"},
     "capture": GROUND | {"guest", "machine", "monitor", "memory", "trace", "replay"},
+    "experiments": GROUND | {"capture", "guest", "trace", "replay", "report", "cli"},
     "api": GROUND | {"capture", "guest", "trace", "replay", "report", "cli"},
-    "cli": GROUND | {"api", "capture", "guest", "trace", "replay", "report"},
+    "cli": GROUND | {"api", "experiments", "capture", "guest", "trace", "replay", "report"},
     "__init__": {"api", "errors"},
     "__main__": {"cli"},
 }

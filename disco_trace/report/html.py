@@ -73,7 +73,18 @@ def write_report(
     """
     with connect(paths, phase=phase) as database:
         sections = build_sections(database, pages)
-        html = _render(database, sections)
+        html = render(
+            ", ".join(trace.name for trace in database.traces),
+            sections,
+            phase=database.phase,
+            incomplete=[t.name for t in database.traces if not t.reader.complete],
+        )
+    write_whole(target, html)
+    return [section.name for section in sections]
+
+
+def write_whole(target: Path, html: str) -> None:
+    """Write a page in one step: a reader never sees half of it."""
     hidden = target.with_name(f".{target.name}.new")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -81,7 +92,6 @@ def write_report(
         hidden.replace(target)
     finally:
         hidden.unlink(missing_ok=True)
-    return [section.name for section in sections]
 
 
 def build_sections(database: Database, names: Sequence[str] = ()) -> list[Section]:
@@ -140,7 +150,7 @@ def _figure(database: Database, environment: Environment, chart: Chart) -> Figur
         parts = facets(chart, rows)
         figure.drawings = [
             # The legend is the same for all: once is enough.
-            (name, _json(vega_spec(chart, part, rows, legend=name == parts[-1][0])))
+            (name, as_json(vega_spec(chart, part, rows, legend=name == parts[-1][0])))
             for name, part in parts
         ]
     return figure
@@ -163,7 +173,7 @@ def _cell(column: TableColumn, row: dict[str, Any]) -> Cell:
     return Cell(shown, style, str(value) if cut else "")
 
 
-def _json(spec: dict[str, Any]) -> Markup:
+def as_json(spec: dict[str, Any]) -> Markup:
     """Return JSON that may stand inside a script element, whatever texts it holds."""
     data = json.dumps(spec, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     escaped = data.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
@@ -187,15 +197,21 @@ def _environment() -> Environment:
     return environment
 
 
-def _render(database: Database, sections: Sequence[Section]) -> str:
+def render(
+    title: str,
+    sections: Sequence[Section],
+    *,
+    phase: str | None = None,
+    incomplete: Sequence[str] = (),
+) -> str:
+    """Return the whole HTML file: sections, style, scripts, and Vega where anything is drawn."""
     environment = _environment()
     folder = data_folder("reports") / "templates"
-    names = [trace.name for trace in database.traces]
     drawn = any(figure.drawings for section in sections for figure in section.figures)
     return environment.get_template("report.html.j2").render(
-        title=", ".join(names),
-        phase=database.phase,
-        incomplete=[t.name for t in database.traces if not t.reader.complete],
+        title=title,
+        phase=phase,
+        incomplete=list(incomplete),
         sections=sections,
         style=Markup((folder / "report.css").read_text(encoding="utf-8")),
         script=Markup((folder / "report.js").read_text(encoding="utf-8")),

@@ -1,0 +1,259 @@
+"""Run the experiments of the literature: captures, replays, and their figures in published form.
+
+An experiment is a TOML file in `reports/experiments`: workloads, the cases that each is replayed
+under, and what was published for them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from disco_trace.config import Spec, diff, from_dict, resolve
+from disco_trace.errors import EXIT_BUG, EXIT_GUEST, DiscoError
+from disco_trace.paths import data_folder
+
+EXPERIMENTS: Final = {"fig8": "fig8", "table3": "fig8"}
+
+# Which part of Figure 8 each component of `time_breakdown` belongs to. The paper's execution time
+# holds what is not a second-level stall; it has no bar of its own for upgrades.
+PARTS: Final[Mapping[str, str]] = {
+    "user": "exec",
+    "kernel": "exec",
+    "refill": "exec",
+    "l1_stall": "exec",
+    "uncached": "exec",
+    "local": "local_stall",
+    "remote": "remote_stall",
+    "dirty": "remote_stall",
+    "upgrade": "remote_stall",
+    "monitor": "monitor",
+}
+
+
+class Published(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Hold a bar of the published figure, in per cent of the time without a policy."""
+
+    total: float
+    local_percent: float
+    exec: float
+    local_stall: float
+    remote_stall: float
+    monitor: float
+
+
+class Moves(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Hold what was published, or counted, of moves: per second of the machine, and cost of one."""
+
+    migrations_per_s: float
+    migration_us: float
+    replications_per_s: float
+    replication_us: float
+
+
+class Case(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Describe one bar: what a replay changes (`near`: all memory as near as the own)."""
+
+    name: str
+    sets: tuple[str, ...] = ()
+    near: bool = False
+    published: Published | None = None
+    why: str = ""
+
+
+class Workload(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Describe one capture and its cases, the first of which is the capture's own placement.
+
+    `phase` limits the figures to one phase of the guest; `args` are the guest's arguments, its
+    own defaults where there are none.
+    """
+
+    name: str
+    guest: str
+    machine: str
+    cases: tuple[Case, ...]
+    sets: tuple[str, ...] = ()
+    args: tuple[str, ...] = ()
+    phase: str | None = None
+    moves: Moves | None = None
+    why_moves: str = ""
+
+
+class Experiment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Describe an experiment."""
+
+    title: str
+    source: str
+    workloads: tuple[Workload, ...]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Hold what one case gave: in per cent of the first case's busy time, and its moves."""
+
+    workload: str
+    case: str
+    run: Path
+    total: float
+    local_percent: float
+    parts: dict[str, float]
+    moves: Moves
+    published: Published | None
+    published_moves: Moves | None
+    why: str
+    why_moves: str
+
+
+def read_experiment(name: str) -> Experiment:
+    """Read an experiment's description. Raises DiscoError (our bug) if it does not fit."""
+    file = data_folder("reports") / "experiments" / f"{EXPERIMENTS[name]}.toml"
+    try:
+        return msgspec.toml.decode(file.read_bytes(), type=Experiment)
+    except (msgspec.ValidationError, msgspec.DecodeError) as error:
+        raise DiscoError(
+            f"the experiment does not fit: {error}", file=file, exit_code=EXIT_BUG
+        ) from error
+
+
+def capture_of(workload: Workload, folder: Path, progress: Any = None) -> tuple[Path, Spec, bool]:
+    """Return the workload's trace (made now if it is not there), its spec, and whether it was.
+
+    Raises DiscoError if the guest fails, or if something else stands in the trace's place.
+    """
+    from disco_trace.capture import capture
+    from disco_trace.cli.common import trace_path
+    from disco_trace.guest.resolve import find_guest
+    from disco_trace.requests import CaptureRequest
+    from disco_trace.trace.manifest import read_manifest
+
+    spec = resolve(machine=workload.machine, sets=workload.sets)
+    guest = find_guest(workload.guest)
+    args = list(workload.args) or list(guest.arguments)
+    path = folder / f"reproduce-{trace_path(workload.guest, spec.machine.cpus).name}"
+    if path.exists():
+        manifest = read_manifest(path)
+        if (
+            manifest.complete
+            and list(manifest.guest.args) == args
+            and not diff(from_dict(manifest.config), spec)
+        ):
+            return path, spec, True
+    result = capture(
+        CaptureRequest(
+            guest=workload.guest, args=args, spec=spec, out=path, force=path.exists(),
+            progress=progress,
+        )
+    )  # fmt: skip
+    if not result.succeeded:
+        raise DiscoError(
+            f"the guest {workload.guest} failed",
+            file=path,
+            expected="exit status 0",
+            found=f"{result.exit_reason}, status {result.guest_exit_status}",
+            exit_code=EXIT_GUEST,
+        )
+    return path, spec, False
+
+
+def spec_of(case: Case, captured: Spec) -> Spec:
+    """Return the specification that a case is replayed under."""
+    near = captured.memory.local_ns
+    names = ("remote_ns", "dirty_ns", "upgrade_remote_ns", "uncached_remote_ns")
+    sets = [*case.sets, *(f"memory.{name}={near}" for name in names if case.near)]
+    return resolve(base=captured, sets=sets)
+
+
+def outcomes(
+    workload: Workload, trace: Path, spec: Spec, step: Callable[[str], None] = lambda name: None
+) -> list[Outcome]:
+    """Replay every case of a workload and return its figures, the first case being 100."""
+    from disco_trace.replay.engine import replay
+
+    runs = []
+    for case in workload.cases:
+        step(f"{workload.name}: {case.name}")
+        runs.append(replay(trace, spec_of(case, spec)).path)
+    counted = _count(trace, runs, workload.phase)
+    base = sum(counted[runs[0]].busy.values())
+    found = []
+    for case, run in zip(workload.cases, runs, strict=True):
+        one = counted[run]
+        parts = dict.fromkeys(("exec", "local_stall", "remote_stall", "monitor"), 0.0)
+        for component, cycles in one.busy.items():
+            parts[PARTS[component]] += 100 * cycles / base
+        misses = one.totals["l2_misses"]
+        local = misses if case.near else one.totals["local_misses"]
+        found.append(
+            Outcome(
+                workload=workload.name,
+                case=case.name,
+                run=run,
+                total=sum(parts.values()),
+                local_percent=100 * local / misses if misses else 0.0,
+                parts=parts,
+                moves=_moves(one, spec.machine.clock_mhz),
+                published=case.published,
+                published_moves=workload.moves,
+                why=case.why,
+                why_moves=workload.why_moves,
+            )
+        )
+    return found
+
+
+@dataclass
+class _Counted:
+    """Hold cycles by component (idle left out), counters, monitor cycles by cause, and length."""
+
+    busy: dict[str, int]
+    totals: dict[str, int]
+    causes: dict[str, int]
+    elapsed: int
+
+
+def _count(trace: Path, runs: Sequence[Path], phase: str | None) -> dict[Path, _Counted]:
+    """Return what each run counted, over all CPUs, in the phase if one is named."""
+    from disco_trace.report.database import connect
+
+    found = {run: _Counted({}, {}, {}, 0) for run in runs}
+    names = {run.name: found[run] for run in runs}
+    with connect([trace, *runs], phase=phase) as database:
+        for row in database.rows(
+            "SELECT run, component, cause, sum(cycles) AS cycles FROM time_breakdown"
+            " WHERE component <> 'idle' GROUP BY ALL"
+        ):
+            if one := names.get(row["run"]):
+                cycles = int(row["cycles"])
+                one.busy[row["component"]] = one.busy.get(row["component"], 0) + cycles
+                if row["cause"]:
+                    one.causes[row["cause"]] = cycles
+        for row in database.rows(
+            "SELECT run, metric, sum(value) AS value, max(value) AS most FROM totals GROUP BY ALL"
+        ):
+            if one := names.get(row["run"]):
+                one.totals[row["metric"]] = int(row["value"])
+                if row["metric"] == "cycles":
+                    one.elapsed = int(row["most"])
+    return found
+
+
+def _moves(counted: _Counted, clock_mhz: float) -> Moves:
+    """Return moves a second and the cost of one; shootdowns are shared out among all moves."""
+    seconds = counted.elapsed / (clock_mhz * 1e6)
+    totals, causes = counted.totals, counted.causes
+    migrations, replications = totals["migrations"], totals["replications"]
+    shared = causes.get("shootdown", 0) / max(1, migrations + replications)
+
+    def cost_us(cause: str, count: int) -> float:
+        return (causes.get(cause, 0) / count + shared) / clock_mhz if count else 0.0
+
+    return Moves(
+        migrations_per_s=migrations / seconds if seconds else 0.0,
+        migration_us=cost_us("migrate", migrations),
+        replications_per_s=replications / seconds if seconds else 0.0,
+        replication_us=cost_us("replicate", replications),
+    )

@@ -1,0 +1,155 @@
+"""Set what was found beside what was published: tables, bars and sentences in one HTML file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from markupsafe import Markup, escape
+
+from disco_trace.report.charts import vega_spec
+from disco_trace.report.html import Cell, Figure, Section, as_json, render, write_whole
+from disco_trace.report.pages import Channel, Chart
+
+PARTS: Final = ("exec", "local_stall", "remote_stall", "monitor")
+# In the colours that the same time has in every report.
+_COLOURS: Final = {
+    "exec": "user", "local_stall": "local", "remote_stall": "remote", "monitor": "monitor",
+}  # fmt: skip
+
+
+@dataclass
+class Comparison:
+    """Hold one table for terminal and page, the sentences below it, and rows for its bars."""
+
+    title: str
+    header: list[str]
+    rows: list[list[str]]
+    sentences: list[str]
+    bars: list[dict[str, Any]] = field(default_factory=list)
+
+
+def stalls_figures(outcomes: Sequence[Any]) -> tuple[str, list[Comparison]]:
+    """Return the form of Figure 8: time by part, in per cent of the time without a policy."""
+    header = [
+        "workload",
+        "case",
+        "total",
+        "local",
+        "exec",
+        "local stall",
+        "remote stall",
+        "monitor",
+    ]
+    figures = []
+    for name, cases in _by_workload(outcomes):
+        rows, bars, sentences = [], [], []
+        for each in cases:
+            rows.append([name, each.case, *_figures(each.total, each.local_percent, each.parts)])
+            bars += _bars(each.case, "here", each.parts)
+            if each.published is not None:
+                theirs = {part: getattr(each.published, part) for part in PARTS}
+                local = each.published.local_percent
+                rows.append(["", "  published", *_figures(each.published.total, local, theirs)])
+                bars += _bars(each.case, "published", theirs)
+                sentences.append(_difference(each, theirs))
+        figures.append(Comparison(f"{name}: time by part", header, rows, sentences, bars))
+    return "Figure 8: page migration and replication", figures
+
+
+def moves_figures(outcomes: Sequence[Any]) -> tuple[str, list[Comparison]]:
+    """Return the form of Table 3: moves a second, and what one costs."""
+    header = ["workload", "case", "migrations/s", "µs each", "replications/s", "µs each"]
+    rows: list[list[str]] = []
+    sentences: list[str] = []
+    for name, cases in _by_workload(outcomes):
+        for each in cases:
+            if each.moves.migrations_per_s or each.moves.replications_per_s:
+                rows.append([name, each.case, *_moves(each.moves)])
+        if cases[0].published_moves is not None:
+            rows.append([name, "  published", *_moves(cases[0].published_moves)])
+        sentences += [f"{name}: {each.why_moves}" for each in cases[:1] if each.why_moves]
+    return "Table 3: page moves", [Comparison("Moves", header, rows, sentences)]
+
+
+def write_comparison(target: Path, title: str, figures: Sequence[Comparison]) -> None:
+    """Write the page, whole; an existing file is replaced."""
+    made = [figure for each in figures for figure in _as_figures(each)]
+    section = Section(
+        "reproduce",
+        title,
+        "Ours beside what was published, in per cent of the busy time without a policy; idle time"
+        " is left out. Published totals are printed, the parts were read off the figure.",
+        made,
+    )
+    write_whole(target, render(title, [section]))
+
+
+def _by_workload(outcomes: Sequence[Any]) -> list[tuple[str, list[Any]]]:
+    names = dict.fromkeys(each.workload for each in outcomes)
+    return [(name, [each for each in outcomes if each.workload == name]) for name in names]
+
+
+def _figures(total: float, local: float, parts: dict[str, float]) -> list[str]:
+    return [f"{total:.0f}", f"{local:.0f} %", *(f"{parts[part]:.1f}" for part in PARTS)]
+
+
+def _moves(moves: Any) -> list[str]:
+    return [
+        f"{moves.migrations_per_s:,.0f}", f"{moves.migration_us:.0f}",
+        f"{moves.replications_per_s:,.0f}", f"{moves.replication_us:.0f}",
+    ]  # fmt: skip
+
+
+def _bars(case: str, whose: str, parts: dict[str, float]) -> list[dict[str, Any]]:
+    label = case if whose == "here" else f"{case}, published"
+    return [{"bar": label, "component": _COLOURS[part], "percent": parts[part]} for part in PARTS]
+
+
+def _difference(each: Any, theirs: dict[str, float]) -> str:
+    """Say where ours and theirs part most, and why as far as it is known."""
+    apart = {part: each.parts[part] - theirs[part] for part in PARTS}
+    most = max(PARTS, key=lambda part: abs(apart[part]))
+    text = (
+        f"{each.case}: {each.total:.0f} here, {each.published.total:.0f} published; most apart is"
+        f" {most.replace('_', ' ')}, {abs(apart[most]):.0f} points"
+        f" {'above' if apart[most] > 0 else 'below'}."
+    )
+    return f"{text} {each.why}".strip()
+
+
+def _as_figures(each: Comparison) -> list[Figure]:
+    sentence = Markup("<br>").join(escape(text) for text in each.sentences)
+    table = Figure(
+        each.title,
+        sentence,
+        "",
+        [],
+        header=[Cell(name, "right" if at > 1 else "") for at, name in enumerate(each.header)],
+        rows=[
+            [Cell(text, "right" if at > 1 else "short") for at, text in enumerate(row)]
+            for row in each.rows
+        ],
+    )
+    if not each.bars:
+        return [table]
+    chart = Chart(
+        title=each.title,
+        kind="stacked-bar",
+        query="",
+        sentence="",
+        x=Channel("percent", "per cent of the time without a policy"),
+        y=Channel("bar"),
+        color=Channel("component"),
+        palette="components",
+    )
+    drawing = Figure(
+        f"{each.title}, drawn",
+        Markup("user: execution with first-level stalls; local and remote: second-level stalls."),
+        "",
+        [],
+        drawings=[("", as_json(vega_spec(chart, each.bars, each.bars)))],
+    )
+    return [drawing, table]

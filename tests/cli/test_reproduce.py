@@ -1,0 +1,106 @@
+"""Experiments: cases are replayed and set beside published figures; names that are not there."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from disco_trace import experiments
+from disco_trace.cli.main import main
+from disco_trace.experiments import Case, Experiment, Moves, Published, Workload, read_experiment
+
+PUBLISHED = Published(
+    total=67, local_percent=78, exec=30.4, local_stall=13.0, remote_stall=13.3, monitor=10.3
+)
+SMALL = Experiment(
+    title="small",
+    source="none",
+    workloads=(
+        Workload(
+            name="small",
+            guest="database",
+            machine="flash4",
+            args=("rows=8K", "rounds=2", "products=1K", "customers=1K"),
+            sets=("placement.policy=first-touch", "memory.l2.size_bytes=64KiB"),
+            moves=Moves(
+                migrations_per_s=2461, migration_us=67, replications_per_s=2208, replication_us=57
+            ),
+            why_moves="A reason for moves.",
+            cases=(
+                Case(name="no policy"),
+                Case(
+                    name="eager",
+                    sets=(
+                        "placement.policy=migrate-replicate",
+                        "placement.initial=first-touch",
+                        "placement.trigger_misses=8",
+                        "placement.sharing_misses=2",
+                    ),
+                    published=PUBLISHED,
+                    why="A reason.",
+                ),
+                Case(name="UMA bound", near=True),
+            ),
+        ),
+    ),
+)
+
+
+def run(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, dict]:
+    code = main(["reproduce", *words, "--json"])
+    return code, json.loads(capsys.readouterr().out)
+
+
+def test_cases_beside_published(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(experiments, "read_experiment", lambda name: SMALL)
+    code, answer = run(capsys, "fig8", "--traces", str(tmp_path))
+    assert code == 0
+    base, eager, bound = answer["outcomes"]
+    assert base["total"] == pytest.approx(100)
+    for each in answer["outcomes"]:
+        assert sum(each["parts"].values()) == pytest.approx(each["total"])
+    assert base["parts"]["monitor"] == 0
+    assert base["moves"]["migrations_per_s"] == 0
+    # A move is charged 67 or 57 microseconds and the interruption of three other CPUs.
+    moves = eager["moves"]
+    assert moves["migrations_per_s"] + moves["replications_per_s"] > 0
+    assert eager["parts"]["monitor"] > 0
+    assert bound["local_percent"] == 100
+    assert bound["parts"]["remote_stall"] < base["parts"]["remote_stall"]
+    page = (tmp_path / "fig8.html").read_text()
+    assert "eager, published" in page
+    assert "A reason." in page
+
+    # The same captures serve the other table; an existing page is not overwritten.
+    code, answer = run(capsys, "table3", "--traces", str(tmp_path))
+    assert code == 0
+    assert "A reason for moves." in (tmp_path / "table3.html").read_text()
+    code, answer = run(capsys, "table3", "--traces", str(tmp_path))
+    assert code == 2
+    assert "exists" in answer["error"]["message"]
+
+
+@pytest.mark.parametrize("name", ["fig5", "fig6", "fig9"])
+def test_unknown(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    code, answer = run(capsys, name)
+    assert code == 2
+    assert "fig8" in answer["error"]["expected"]
+
+
+@pytest.mark.parametrize("name", sorted(experiments.EXPERIMENTS))
+def test_descriptions(name: str) -> None:
+    experiment = read_experiment(name)
+    for workload in experiment.workloads:
+        first = workload.cases[0]
+        assert first.published is not None
+        assert first.published.total == 100
+        assert not first.sets
+        for case in workload.cases:
+            if case.published is not None:
+                parts = case.published
+                known = parts.exec + parts.local_stall + parts.remote_stall + parts.monitor
+                assert known == pytest.approx(parts.total, abs=0.5)
