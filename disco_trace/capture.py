@@ -40,6 +40,7 @@ _REASONS = {
     machine_layout.EXIT_STOP: ExitReason.STOP_AT,
     machine_layout.EXIT_INSTRUCTIONS: ExitReason.INSTRUCTION_LIMIT,
     machine_layout.EXIT_DEADLOCK: ExitReason.DEADLOCK,
+    machine_layout.EXIT_LOCKUP: ExitReason.LOCKUP,
 }
 
 CP0_NAMES = {

@@ -26,6 +26,7 @@ class ExitReason(StrEnum):
     INSTRUCTION_LIMIT = "instruction-limit"  # --max-instructions, over all CPUs
     BYTE_LIMIT = "byte-limit"  # --max-bytes of trace on disk
     DEADLOCK = "deadlock"  # every CPU waits, and no timer or device will wake one
+    LOCKUP = "lockup"  # the same, where a CPU faults for ever without finishing an instruction
     INTERRUPTED = "interrupted"  # Ctrl-C: the trace is closed, readable and incomplete
 
 

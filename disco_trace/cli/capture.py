@@ -231,6 +231,7 @@ def report(
         ExitReason.INSTRUCTION_LIMIT: "stopped at the limit of instructions",
         ExitReason.BYTE_LIMIT: "stopped at the limit of bytes",
         ExitReason.DEADLOCK: "the guest hangs: every CPU waits, and nothing will wake one",
+        ExitReason.LOCKUP: "the guest hangs: a CPU faults for ever, finishing no instruction",
         ExitReason.INTERRUPTED: "interrupted: the trace is readable, and says it is incomplete",
     }[result.exit_reason]
     out.say(f"{result.path}: {ended}")

@@ -10,6 +10,7 @@ from disco_trace.machine.emit import emit, set_context
 from disco_trace.machine.exceptions import change_status
 from disco_trace.machine.layout import (
     CAUSE,
+    CAUSE_DC,
     COMPARE,
     COUNT,
     ENTRYHI,
@@ -17,10 +18,13 @@ from disco_trace.machine.layout import (
     ENTRYLO1,
     INDEX,
     IP_TIMER,
+    LLADDR,
+    NEVER,
     PAGEMASK,
     RANDOM,
     S_COUNT_OFFSET,
     S_DEADLINE,
+    S_LLADDR,
     S_RANDOM_ORIGIN,
     STATUS,
     T_HI,
@@ -58,9 +62,13 @@ def read(mc, m, cpu, register, work):
     """Return a CP0 register's value after `work` base cycles since the last row."""
     k = mc.cp0[cpu]
     if register == COUNT:
+        if k[CAUSE] & CAUSE_DC:
+            return k[COUNT] + 0
         return ((turn_clock(mc, m, cpu) + work + mc.s[cpu, S_COUNT_OFFSET]) >> 1) & 0xFFFFFFFF
     if register == RANDOM:
         return random_entry(mc, m, cpu, work)
+    if register == LLADDR:
+        return mc.s[cpu, S_LLADDR] >> 4
     return k[register] + 0
 
 
@@ -82,8 +90,8 @@ def write(mc, m, cpu, register, value, work):
     s = mc.s[cpu]
     mask = WRITABLE[register]
     if register == COUNT:
-        s[S_COUNT_OFFSET] = (value << 1) - (turn_clock(mc, m, cpu) + work)
-        return program_timer(mc, m, cpu, work)
+        set_count(mc, m, cpu, value, work)
+        return program_timer(mc, m, cpu, 1, work)
     if mask == 0:
         return 0
     new = (k[register] & ~mask & 0xFFFFFFFF) | (value & mask)
@@ -92,7 +100,13 @@ def write(mc, m, cpu, register, value, work):
     if register == COMPARE:
         k[COMPARE] = new
         k[CAUSE] &= ~TIMER_BITS & 0xFFFFFFFF
-        return program_timer(mc, m, cpu, work)
+        return program_timer(mc, m, cpu, 0, work)
+    if register == CAUSE and (new ^ k[CAUSE]) & CAUSE_DC:
+        # Count stops, or goes on from where it stopped.
+        count = read(mc, m, cpu, COUNT, work)
+        k[CAUSE] = new
+        set_count(mc, m, cpu, count, work)
+        return program_timer(mc, m, cpu, 1, work)
     if register == ENTRYHI:
         return change_entryhi(mc, m, cpu, new, work)
     k[register] = new
@@ -112,6 +126,7 @@ def change_entryhi(mc, m, cpu, new, work):
     if changed:
         emit(mc, m, cpu, TLB_OPS, work, ASID, 0, new, 0, 0, 0)
         clear_filter(mc, cpu)
+        clear_hints(mc, cpu)
     k[ENTRYHI] = new
     if changed:
         set_context(mc, m, cpu)
@@ -119,16 +134,32 @@ def change_entryhi(mc, m, cpu, new, work):
     return 0
 
 
+@inline
+def set_count(mc, m, cpu, value, work):
+    """Make Count have a value after `work` base cycles; Cause.DC keeps it there."""
+    mc.cp0[cpu, COUNT] = value
+    mc.s[cpu, S_COUNT_OFFSET] = (value << 1) - (turn_clock(mc, m, cpu) + work)
+
+
 @helper
-def program_timer(mc, m, cpu, work):
-    """Compute when Count next reaches Compare, and record it."""
+def program_timer(mc, m, cpu, least, work):
+    """Compute when Count, at least so many counts from now, equals Compare, and record it.
+
+    They are compared when Count advances and when Compare is written (`least` = 0): that raises the
+    interrupt at once if they are equal. A write of Count alone does not, so that a program may
+    clear it before it first writes Compare.
+    """
     s = mc.s[cpu]
+    k = mc.cp0[cpu]
     now = turn_clock(mc, m, cpu) + work
-    half_cycles = now + s[S_COUNT_OFFSET]
-    ahead = (mc.cp0[cpu, COMPARE] - (half_cycles >> 1)) & 0xFFFFFFFF
-    if ahead == 0:
-        ahead = 1 << 32
-    s[S_DEADLINE] = now + 2 * ahead - (half_cycles & 1)
+    if k[CAUSE] & CAUSE_DC:
+        s[S_DEADLINE] = now if least == 0 and k[COUNT] == k[COMPARE] else NEVER
+    else:
+        half_cycles = now + s[S_COUNT_OFFSET]
+        ahead = (k[COMPARE] - (half_cycles >> 1)) & 0xFFFFFFFF
+        if ahead < least:
+            ahead = 1 << 32
+        s[S_DEADLINE] = now + 2 * ahead - (half_cycles & 1)
     emit(mc, m, cpu, INTERRUPTS, work, TIMER_PROGRAMMED, IP_TIMER, cpu, s[S_DEADLINE], 0, 0)
     return 1
 
@@ -138,6 +169,13 @@ def clear_filter(mc, cpu):
     """Empty the CPU's page filter."""
     for index in range(mc.p[X_FILTER]):
         mc.filter[cpu, index] = 0
+
+
+@inline
+def clear_hints(mc, cpu):
+    """Forget where pages were found in the TLB: an entry of a lower number may match now."""
+    for index in range(mc.hint.shape[1]):
+        mc.hint[cpu, index] = 0
 
 
 @helper
@@ -155,6 +193,12 @@ def tlb_write(mc, m, cpu, entry, how, work):
     mc.tlb[cpu, at + T_HI] = k[ENTRYHI] & ~mask & 0xFFFFFFFF
     mc.tlb[cpu, at + T_LO0] = (k[ENTRYLO0] & 0x3FFFFFFE) | both
     mc.tlb[cpu, at + T_LO1] = (k[ENTRYLO1] & 0x3FFFFFFE) | both
+    if mask != 0:
+        clear_hints(mc, cpu)
+    else:
+        page = (k[ENTRYHI] >> 12) & 254
+        mc.hint[cpu, page] = 0
+        mc.hint[cpu, page + 1] = 0
 
 
 @helper

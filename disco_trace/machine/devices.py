@@ -16,7 +16,10 @@ from disco_trace.machine.layout import (
     G_STATUS,
     IP_IPI,
     MARKS,
+    NEVER,
     POWER,
+    S_IPI_AT,
+    S_IPI_LAST,
     S_LL,
     S_LLADDR,
     S_WAIT_BASE,
@@ -56,6 +59,24 @@ def uart_read(uart, register):
     if register == 6:
         return 0xB0
     return uart[register]
+
+
+@inline
+def post(mc, target, sender, now):
+    """Send an inter-processor interrupt: it arrives when the target's clock is the sender's."""
+    s = mc.s[target]
+    s[S_IPI_AT] = min(s[S_IPI_AT], now)
+    s[S_IPI_LAST] = max(s[S_IPI_LAST], now)
+    s[S_WAIT_BASE] = now
+    s[S_WAKER] = sender
+
+
+@inline
+def arrive(mc, cpu, now):
+    """Raise the line for the inter-processor interrupts that have arrived; others stay due."""
+    s = mc.s[cpu]
+    mc.cp0[cpu, CAUSE] |= IPI_BIT
+    s[S_IPI_AT] = s[S_IPI_LAST] if s[S_IPI_LAST] > now else NEVER
 
 
 @helper
@@ -109,9 +130,7 @@ def device_write(mc, m, cpu, physical, value, work):
     if block == CPU_BLOCK:
         if offset == 0x10 and value < mc.p[X_CPUS]:
             emit(mc, m, cpu, INTERRUPTS, work, RAISED, IP_IPI, value, 0, 0, 0)
-            mc.cp0[value, CAUSE] |= IPI_BIT
-            mc.s[value, S_WAIT_BASE] = turn_clock(mc, m, cpu)
-            mc.s[value, S_WAKER] = cpu
+            post(mc, value, cpu, turn_clock(mc, m, cpu))
             return 3
         if offset == 0x14:
             emit(mc, m, cpu, INTERRUPTS, work, CLEARED, IP_IPI, cpu, 0, 0, 0)

@@ -17,12 +17,18 @@ from disco_trace.machine.layout import (
     ENTRYHI,
     EPC,
     ERROREPC,
+    LOCKED,
+    LOCKUP,
     S_CONTEXT,
+    S_FRUITLESS,
+    S_LAST_RETIRED,
     S_LL,
     S_NPC,
     S_PC,
     S_REFILL,
+    S_RETIRED,
     S_SLOT,
+    S_WAITING,
     STATUS,
 )
 from disco_trace.machine.translate import ADEL, ADES, MOD, TLBS
@@ -85,6 +91,10 @@ def enter_vector(mc, m, cpu, code, missed, pc, slot, vaddr, unit, work):
             k[ENTRYHI] = (vaddr & 0xFFFFE000) | (k[ENTRYHI] & 0xFF)
     base = 0xBFC00200 if status & BEV else k[EBASE] & 0xFFFFF000
     vector = base + offset
+    s[S_FRUITLESS] = s[S_FRUITLESS] + 1 if s[S_RETIRED] == s[S_LAST_RETIRED] else 0
+    s[S_LAST_RETIRED] = s[S_RETIRED]
+    if s[S_FRUITLESS] >= LOCKUP:
+        s[S_WAITING] = LOCKED
     s[S_PC] = vector
     s[S_NPC] = (vector + 4) & 0xFFFFFFFF
     s[S_SLOT] = 0

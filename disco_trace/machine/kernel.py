@@ -13,7 +13,7 @@ import numpy as np
 from disco_trace.jit import expand, helper, inline, kernel
 from disco_trace.machine import cop0
 from disco_trace.machine.decode import decode
-from disco_trace.machine.devices import device_read, device_write
+from disco_trace.machine.devices import IPI_BIT, arrive, device_read, device_write
 from disco_trace.machine.emit import (
     close_work,
     emit,
@@ -77,6 +77,7 @@ from disco_trace.machine.hot import (
     W_OVERFLOW,
     W_SC,
     W_SC_FAIL,
+    W_SLOW,
     W_STORE,
     W_TRAP,
     U,
@@ -97,6 +98,7 @@ from disco_trace.machine.layout import (
     EXIT_DEADLOCK,
     EXIT_FULL,
     EXIT_INSTRUCTIONS,
+    EXIT_LOCKUP,
     EXIT_NONE,
     EXIT_STOP,
     G_CONSOLE,
@@ -115,11 +117,14 @@ from disco_trace.machine.layout import (
     G_TURN,
     HWRENA,
     INDEX,
+    LOCKED,
+    NEVER,
     ROOM,
     S_CONTEXT,
     S_DATA,
     S_DEADLINE,
     S_EXTRA,
+    S_IPI_AT,
     S_LL,
     S_LLADDR,
     S_NPC,
@@ -132,6 +137,8 @@ from disco_trace.machine.layout import (
     S_WAITING,
     S_WAKER,
     STATUS,
+    TAGHI,
+    TAGLO,
     USERLOCAL,
     X_CONTEXTS_FULL,
     X_CPUS,
@@ -151,10 +158,12 @@ from disco_trace.machine.translate import (
     ADEL,
     ADES,
     CACHED,
+    DBE,
     MAPPED,
     MISSED,
     PHYSICAL,
     WRITABLE,
+    is_cached,
     translate,
 )
 from disco_trace.memory.events import (
@@ -190,10 +199,14 @@ from disco_trace.memory.system import (
     UNCACHED_LOAD,
     UNCACHED_STORE,
     UPGRADE,
+    first_tag,
     full,
+    indexed_way,
 )
 
-NEVER = np.iinfo(np.int64).max
+# Operations of CACHE that take a line in; bits of TagLo, as on the 24K.
+I_FILL, I_LOCK, D_LOCK = U(0x14), U(0x1C), U(0x1D)
+TAG_VALID, TAG_DIRTY = 1 << 7, 1 << 6
 
 # KSEG0 and KSEG1 together: where no change of the TLB moves the instructions.
 UNMAPPED = U(0x40000000)
@@ -266,25 +279,61 @@ def wake(mc, m, cpu, turn_end):
     """End a CPU's WAIT if an unmasked interrupt is pending before `turn_end`; return 1 if so."""
     s = mc.s[cpu]
     k = mc.cp0[cpu]
-    cause = BY_IPI
+    if s[S_WAITING] == LOCKED:
+        return 0
+    cause = 0
+    slack = 0
     deadline = s[S_DEADLINE]
     own = cop0.turn_clock(mc, m, cpu)
     end = own
-    if k[CAUSE] & k[STATUS] & 0xFF00 == 0:
-        # Nothing pending: the timer may end the wait by itself.
-        if k[STATUS] & (1 << 15) == 0 or deadline >= turn_end:
+    pending = k[CAUSE] & k[STATUS] & 0xFF00
+    if pending == 0:
+        when = next_wake(mc, cpu)
+        if when >= turn_end:
             return 0
-        cause = BY_TIMER
-        end = max(own, deadline)
-        fire_timer(mc, m, cpu)
-    elif k[CAUSE] & k[STATUS] & 0xFF00 & ~(1 << 10) == 0:
-        # Posted by another CPU, whose turn clock may be ahead of or behind ours.
-        end = max(own, s[S_WAIT_BASE])
-    else:
-        cause = 0
+        end = max(own, when)
+        if k[STATUS] & IPI_BIT and when == ipi_time(mc, cpu):
+            cause = BY_IPI
+            slack = when - s[S_WAIT_BASE]
+            arrive(mc, cpu, end)
+        else:
+            cause = BY_TIMER
+            fire_timer(mc, m, cpu)
+    elif pending & ~IPI_BIT == 0 and s[S_WAIT_BASE] <= own:
+        # It had come before the WAIT; with other stalls, in a replay, it might not have.
+        cause = BY_IPI
     s[S_WAITING] = 0
-    emit(mc, m, cpu, WAITS, 0, WAIT_END, cause, s[S_WAKER], 0, end - own, deadline)
+    emit(mc, m, cpu, WAITS, 0, WAIT_END, cause, s[S_WAKER], slack, end - own, deadline)
     return 1
+
+
+@inline
+def ipi_time(mc, cpu):
+    """Return when an inter-processor interrupt on its way ends a WAIT, or NEVER.
+
+    Not before the one that was sent last, whose sender's clock a replay takes as the reference.
+    """
+    s = mc.s[cpu]
+    return max(s[S_IPI_AT], s[S_WAIT_BASE])
+
+
+@inline
+def next_wake(mc, cpu):
+    """Return when a waiting CPU with no interrupt pending will be woken, or NEVER."""
+    s = mc.s[cpu]
+    when = s[S_DEADLINE] if mc.cp0[cpu, STATUS] & (1 << 15) else NEVER
+    if mc.cp0[cpu, STATUS] & IPI_BIT:
+        when = min(when, ipi_time(mc, cpu))
+    return when if s[S_WAITING] != LOCKED else NEVER
+
+
+@inline
+def standstill(mc):
+    """Say what it means that no CPU can ever run again."""
+    for cpu in range(mc.p[X_CPUS]):
+        if mc.s[cpu, S_WAITING] == LOCKED:
+            return EXIT_LOCKUP
+    return EXIT_DEADLOCK
 
 
 @inline
@@ -321,8 +370,7 @@ def next_cpu(mc, m):
         for step in range(cpus):
             cpu = (mc.g[G_CPU] + step) % cpus
             if mc.s[cpu, S_WAITING] != 0 and wake(mc, m, cpu, end) == 0:
-                if mc.cp0[cpu, STATUS] & (1 << 15):
-                    slowest = min(slowest, mc.s[cpu, S_DEADLINE])
+                slowest = min(slowest, next_wake(mc, cpu))
                 continue
             clock = cop0.turn_clock(mc, m, cpu) + mc.s[cpu, S_PENDING]
             if clock < end:
@@ -389,7 +437,7 @@ def run(mc, m, budget):
         g[G_RESUME] = 0
         cpu = g[G_CPU] if resumed != 0 else next_cpu(mc, m)
         if cpu < 0:
-            return EXIT_DEADLOCK
+            return standstill(mc)
         r = mc.gpr[cpu]
         s = mc.s[cpu]
         k = mc.cp0[cpu]
@@ -417,7 +465,7 @@ def run(mc, m, budget):
         while True:
             # Everything that can have changed is looked at again here.
             if not owed:
-                if g[G_EXIT] != 0 or yielded:
+                if g[G_EXIT] != 0 or yielded or s[S_WAITING] == LOCKED:
                     break
                 more = g[G_CONTEXTS] + ROOM > mc.contexts.shape[0] and p[X_CONTEXTS_FULL] == 0
                 if more or crowded(mc, m):
@@ -430,6 +478,8 @@ def run(mc, m, budget):
             end = min(g[G_TURN], turn_start + turn)
             if now + n >= s[S_DEADLINE]:
                 fire_timer(mc, m, cpu)
+            if now + n >= s[S_IPI_AT]:
+                arrive(mc, cpu, now + n)
             pending = k[CAUSE] & k[STATUS] & 0xFF00
             if pending and k[STATUS] & 7 == 1:
                 take(mc, m, cpu, INT, 0, s[S_PC], s[S_SLOT], 0, 0, n)
@@ -438,7 +488,7 @@ def run(mc, m, budget):
                 continue
             if now + n >= end and not owed:
                 break
-            limit = min(end, s[S_DEADLINE]) - now
+            limit = min(end, s[S_DEADLINE], s[S_IPI_AT]) - now
             left = p[X_MAX_INSTRUCTIONS] - g[G_INSTRUCTIONS]
             retired = s[S_RETIRED] + s[S_SINCE] + n - s[S_EXTRA] - retired_before
             if retired >= left:
@@ -457,7 +507,7 @@ def run(mc, m, budget):
                 high_size = U(0x20000000) if mode == 1 else U(0x40000000)
             privileged = mode == 0 or mode == 3 or k[STATUS] & (1 << 28) != 0
             kseg0_size = U(0)
-            if (mode == 0 or mode == 3) and k[CONFIG] & 7 != 2:
+            if (mode == 0 or mode == 3) and is_cached(k[CONFIG] & 7):
                 kseg0_size = U(p[X_RAM])
 
             pc = U(s[S_PC])
@@ -471,8 +521,11 @@ def run(mc, m, budget):
             s[S_PC] = np.int64(pc)
             s[S_NPC] = np.int64(npc)
             s[S_SLOT] = slot
-            if single:
-                single = False
+            # What was fetched for one instruction is fetched again for the next, but not for an
+            # instruction that is started again.
+            alone, held = single, fbase
+            single = False
+            if alone:
                 fbase = NO_LINE
             if why == W_LIMIT:
                 continue
@@ -490,15 +543,28 @@ def run(mc, m, budget):
                 s[S_PC] = here
                 s[S_NPC] = np.int64(pc)
                 s[S_SLOT] = was_slot
+                if alone:
+                    single, owed, fbase = True, True, held
                 continue
 
-            if why == W_FETCH or why == W_LOAD or why == W_STORE:
+            # CACHE operations that bring a line in: fill, and fetch and lock.
+            filling = False
+            if why == W_SLOW and op == O_CACHE and privileged:
+                which = rt_of(w)
+                filling = which == I_FILL or which == I_LOCK or which == D_LOCK
+
+            if why == W_FETCH or why == W_LOAD or why == W_STORE or filling:
                 access = np.int64(A_FETCH)
                 vaddr = np.int64(pc)
                 here = vaddr
                 unaligned = vaddr & 3
                 if why == W_FETCH:
                     was_slot = s[S_SLOT]
+                elif filling:
+                    vaddr = np.int64((U(r[rs_of(w)]) + imm16(w)) & M32)
+                    here = np.int64(cur)
+                    unaligned = np.int64(0)
+                    access = np.int64(A_LOAD)
                 else:
                     access = np.int64(A_LOAD if why == W_LOAD else A_STORE)
                     vaddr = np.int64(va)
@@ -522,15 +588,27 @@ def run(mc, m, budget):
                 if result & MAPPED:
                     filter_page(mc, cpu, access, vaddr, result)
                 n -= why != W_FETCH
+                if filling:
+                    if rt_of(w) != D_LOCK:
+                        access = np.int64(A_FETCH)
+                    if result & CACHED == 0:
+                        n += 1
+                        continue
                 if result & CACHED:
                     # Now it will hit: start the instruction again.
                     if first_level_access(mc, m, cpu, access, vaddr, physical, here, n):
                         n = np.int64(0)
+                    if filling:
+                        n += 1
+                        fbase = NO_LINE
+                        continue
                     if why != W_FETCH:
                         s[S_PC] = here
                         s[S_NPC] = np.int64(pc)
                         s[S_SLOT] = was_slot
                         owed = True
+                        if alone:
+                            single, fbase = True, held
                         continue
                 else:
                     kind = UNCACHED_FETCH
@@ -541,7 +619,9 @@ def run(mc, m, budget):
                 if why == W_FETCH:
                     fbase = pc & fmask
                     fdelta = U(physical - vaddr) & M32
-                    single = fbase == stop_line or result & CACHED == 0
+                    # An uncached instruction that has been waited for is carried out, too.
+                    owed = result & CACHED == 0
+                    single = fbase == stop_line or owed
                     continue
                 n = np.int64(1)
                 s[S_DATA] += 1
@@ -667,6 +747,14 @@ def run(mc, m, budget):
                 result = np.int64(0)
                 if operation >> 2 >= 4:
                     result = translate(p, k, mc.tlb[cpu], mc.hint[cpu], mode, vaddr, A_LOAD)
+                    if result == -DBE:
+                        continue  # no cache holds a line of what is not there
+                    if result > 0 and result & MAPPED:
+                        filter_page(mc, cpu, A_LOAD, vaddr, result)
+                elif operation >> 2 == 1:
+                    load_tag(mc, m, cpu, operation, vaddr)
+                elif operation >> 2 == 2 and k[TAGLO + 2 * (operation & 1)] & TAG_VALID:
+                    operation += 4
                 if result < 0:
                     code = -result
                     s[S_EXTRA] += 1
@@ -723,6 +811,22 @@ def finish_access(mc, cpu, op, w, va, physical):
             mc.s[cpu, S_LL] = 1
             mc.s[cpu, S_LLADDR] = physical
     r[0] = 0
+
+
+@helper
+def load_tag(mc, m, cpu, operation, vaddr):
+    """Carry out CACHE Index Load Tag: a first-level line's tag, in the 24K's form, into TagLo."""
+    if operation & 3 > 1:
+        return
+    data = operation & 3 == 1
+    tag = m.l1[first_tag(m, cpu, data, vaddr) + indexed_way(m, data, vaddr)]
+    value = np.int64(0)
+    if tag != 0:
+        line = (tag >> 1) - 1
+        shift = m.p[P_D_SHIFT] if data else m.p[P_I_SHIFT]
+        value = ((line << shift) & 0xFFFFF000) | TAG_VALID | (TAG_DIRTY if tag & 1 else 0)
+    mc.cp0[cpu, TAGLO + 2 * (operation & 1)] = value
+    mc.cp0[cpu, TAGHI + 2 * (operation & 1)] = 0
 
 
 @helper

@@ -32,10 +32,17 @@ from disco_trace.trace.schema import EVENT, PAGE, REF
 (
     S_PC, S_NPC, S_SLOT, S_PENDING, S_EXTRA, S_SINCE, S_LL, S_LLADDR, S_WAITING, S_DEADLINE,
     S_COUNT_OFFSET, S_CONTEXT, S_REFILL, S_RETIRED, S_PHASE_DEPTH, S_WAKER, S_WAIT_BASE,
-    S_DATA, S_RANDOM_ORIGIN, S_PHASES,
-) = range(20)  # fmt: skip
-# S_PHASES … hold the stack of open phases.
+    S_DATA, S_RANDOM_ORIGIN, S_IPI_AT, S_IPI_LAST, S_FRUITLESS, S_LAST_RETIRED, S_PHASES,
+) = range(24)  # fmt: skip
+# S_PHASES … hold the stack of open phases. S_IPI_AT and S_IPI_LAST: the first and the last time at
+# which inter-processor interrupts on their way will arrive (NEVER: none is). S_FRUITLESS counts
+# exceptions since the last retired instruction, S_LAST_RETIRED is what had retired by the last one.
 PHASE_DEPTH = 12
+
+# What S_WAITING says: an instruction is next; WAIT; locked up. A CPU is locked up after LOCKUP
+# exceptions in a row without a retired instruction: an exception vector that faults itself.
+RUNNING, WAITING, LOCKED = range(3)
+LOCKUP = 1 << 14
 CPU_STATE = S_PHASES + PHASE_DEPTH
 
 HI, LO = 32, 33
@@ -46,18 +53,21 @@ INDEX, RANDOM, ENTRYLO0, ENTRYLO1, CONTEXT, USERLOCAL = 0, 8, 16, 24, 32, 34
 PAGEMASK, WIRED, HWRENA, BADVADDR, COUNT, ENTRYHI, COMPARE = 40, 48, 56, 64, 72, 80, 88
 STATUS, INTCTL, SRSCTL, SRSMAP, CAUSE, EPC, PRID, EBASE = 96, 97, 98, 99, 104, 112, 120, 121
 CONFIG, CONFIG1, CONFIG2, CONFIG3, CONFIG7, LLADDR = 128, 129, 130, 131, 135, 136
-ERRCTL, ERROREPC, DESAVE, DEPC = 208, 240, 248, 192
+ERRCTL, TAGLO, DTAGLO, TAGHI, DTAGHI = 208, 224, 226, 232, 234
+ERROREPC, DESAVE, DEPC = 240, 248, 192
 CP0_WORDS = 256
 
 TLB_WORDS = 4  # EntryHi, PageMask, EntryLo0, EntryLo1
 MAX_TLB = 64
+CAUSE_DC = 1 << 27
+NEVER = np.iinfo(np.int64).max
 T_HI, T_MASK, T_LO0, T_LO1 = range(4)
 
 # Why the compiled loop came back to Python.
 (
     EXIT_NONE, EXIT_FULL, EXIT_POWER, EXIT_STOP, EXIT_INSTRUCTIONS, EXIT_DEADLOCK, EXIT_CONTEXTS,
-    EXIT_INTERRUPTED, EXIT_BYTES,
-) = range(9)  # fmt: skip
+    EXIT_INTERRUPTED, EXIT_BYTES, EXIT_LOCKUP,
+) = range(10)  # fmt: skip
 EXIT_REASONS = {
     EXIT_POWER: "power-off",
     EXIT_STOP: "stop-at",
@@ -65,6 +75,7 @@ EXIT_REASONS = {
     EXIT_DEADLOCK: "deadlock: every CPU waits and nothing can wake one",
     EXIT_INTERRUPTED: "interrupted",
     EXIT_BYTES: "max-bytes",
+    EXIT_LOCKUP: "lockup: a CPU faults for ever, finishing no instruction",
 }
 
 UART, POWER, CPU_BLOCK, MARKS = 0x1F000000, 0x1F001000, 0x1F002000, 0x1F003000
@@ -129,9 +140,9 @@ def config1(spec: Any) -> int:
     def cache(level: Any) -> int:
         sets = level.size_bytes // (level.ways * level.line_bytes)
         code = sets.bit_length() - 1 - 6
-        if not 0 <= code <= 6 or level.ways > 8:
+        if not -1 <= code <= 6 or level.ways > 8 or level.line_bytes > 128:
             return 0
-        return code << 6 | (level.line_bytes.bit_length() - 2) << 3 | (level.ways - 1)
+        return (code & 7) << 6 | (level.line_bytes.bit_length() - 2) << 3 | (level.ways - 1)
 
     # I fields in 24:16, D fields in 15:7; line 0 would mean "no cache".
     i, d = cache(spec.machine.l1i), cache(spec.machine.l1d)
@@ -163,7 +174,9 @@ def build(spec: Any, rows: int) -> Machine:
     cp0[:, HWRENA] = 0
     s = np.zeros((cpus, CPU_STATE), np.int64)
     s[:, S_NPC] = 4
-    s[:, S_DEADLINE] = np.iinfo(np.int64).max
+    # Count and Compare start equal and meet again after a wrap.
+    s[:, S_DEADLINE] = 1 << 33
+    s[:, S_IPI_AT] = NEVER
     contexts = np.zeros((256, CONTEXT_WORDS), np.int64)
     return Machine(
         p=p, g=np.zeros(N_G, np.int64), ram=np.zeros(words, np.uint32),

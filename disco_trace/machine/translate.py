@@ -33,6 +33,15 @@ DEVICES_END = UART + 0x20000
 
 
 @inline
+def is_cached(attribute):
+    """Tell whether a cache coherency attribute, of a page or Config.K0, is a cached one.
+
+    2 is uncached; 7, left to the implementation, is uncached accelerated, as on the 24K.
+    """
+    return attribute != 2 and attribute != 7
+
+
+@inline
 def matches(tlb, at, vaddr, asid):
     """Tell whether the TLB entry at index `at` translates an address in an address space."""
     mask = tlb[at + T_MASK] | 0x1FFF
@@ -44,9 +53,11 @@ def matches(tlb, at, vaddr, asid):
 
 @helper
 def find_entry(tlb, hint, entries, vaddr, asid):
-    """Return the number of the entry that matches an address, or −1.
+    """Return the number of the lowest entry that matches an address, or −1.
 
-    `hint` remembers by page where the last match stood; it is only believed after a full check.
+    Several may: detecting that is optional (volume III, TLBWI), and nothing is raised here. `hint`
+    remembers by page where the last match stood; it is only believed after a full check, and
+    forgotten where a lower entry could match instead (`cop0.tlb_write`, `cop0.change_entryhi`).
     """
     at = (vaddr >> 12) & 255
     guess = hint[at]
@@ -74,9 +85,8 @@ def look_up(tlb, hint, entries, vaddr, asid, access):
     if access == A_STORE and lo & 4 == 0:
         return -MOD
     physical = (((lo >> 6) << 12) & ~(size - 1)) | (vaddr & (size - 1))
-    cca = (lo >> 3) & 7
     flags = MAPPED
-    if cca != 2 and cca != 7:
+    if is_cached((lo >> 3) & 7):
         flags |= CACHED
     if lo & 4:
         flags |= WRITABLE
@@ -102,7 +112,7 @@ def translate(p, k, tlb, hint, mode, vaddr, access):
         return -address_error
     elif vaddr < 0xA0000000:
         result = (vaddr & 0x1FFFFFFF) | WRITABLE
-        if k[CONFIG] & 7 != 2:
+        if is_cached(k[CONFIG] & 7):
             result |= CACHED
     elif vaddr < 0xC0000000:
         result = (vaddr & 0x1FFFFFFF) | WRITABLE

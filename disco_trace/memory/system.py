@@ -326,32 +326,47 @@ def uncommon(m, cpu, kind, operation, vaddr, page, seq):
 
 
 @helper
+def first_tag(m, cpu, data, vaddr):
+    """Return where the tags of an address's first-level set begin."""
+    p = m.p
+    base = cpu * p[P_L1_STRIDE]
+    if data:
+        return base + p[P_D_TAGS] + data_set(m, vaddr) * p[P_D_WAYS]
+    return base + p[P_I_TAGS] + instruction_set(m, vaddr) * p[P_I_WAYS]
+
+
+@helper
+def indexed_way(m, data, vaddr):
+    """Return the way that an index operation means: the address bits above the set's."""
+    p = m.p
+    shift, sets, ways = p[P_I_SHIFT], p[P_I_SETS], p[P_I_WAYS]
+    if data:
+        shift, sets, ways = p[P_D_SHIFT], p[P_D_SETS], p[P_D_WAYS]
+    while sets > 1:
+        sets >>= 1
+        shift += 1
+    return (vaddr >> shift) % ways
+
+
+@helper
 def cache_operation(m, cpu, operation, vaddr, page):
     """Do a CACHE instruction on this CPU's first level; the operation is the 5-bit field.
 
     Index operations act on the indexed way (address bits above the index), hit operations on the
-    line that holds the address. The second level is coherent and out of the instruction's reach.
+    line that holds the address. A store of a tag (2) invalidates: one that keeps the line valid is
+    recorded as operation 3, which does nothing here. Memory always has the data of the last store,
+    so a line that an operation drops counts as written back. The second level is coherent and out
+    of the instruction's reach.
     """
     p = m.p
     data = operation & 3 == 1
     if operation & 3 > 1:
         return
     action = operation >> 2
-    if data:
-        shift, ways = p[P_D_SHIFT], p[P_D_WAYS]
-        s = data_set(m, vaddr)
-        tags = cpu * p[P_L1_STRIDE] + p[P_D_TAGS] + s * ways
-        way_shift, sets = p[P_D_SHIFT], p[P_D_SETS]
-    else:
-        shift, ways = p[P_I_SHIFT], p[P_I_WAYS]
-        s = instruction_set(m, vaddr)
-        tags = cpu * p[P_L1_STRIDE] + p[P_I_TAGS] + s * ways
-        way_shift, sets = p[P_I_SHIFT], p[P_I_SETS]
-    while sets > 1:
-        sets >>= 1
-        way_shift += 1
-    if action == 0:
-        at = tags + (vaddr >> way_shift) % ways
+    shift, ways = (p[P_D_SHIFT], p[P_D_WAYS]) if data else (p[P_I_SHIFT], p[P_I_WAYS])
+    tags = first_tag(m, cpu, data, vaddr)
+    if action == 0 or action == 2:
+        at = tags + indexed_way(m, data, vaddr)
         if m.l1[at] != 0:
             evict_line(m, cpu, at, shift)
     elif action == 4 or (data and (action == 5 or action == 6)):

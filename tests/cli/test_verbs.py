@@ -172,6 +172,7 @@ def test_capture_does_not_overwrite(asked: Any, capsys: Capture) -> None:
         (ExitReason.INSTRUCTION_LIMIT, None, 4),
         (ExitReason.BYTE_LIMIT, None, 4),
         (ExitReason.DEADLOCK, None, 4),
+        (ExitReason.LOCKUP, None, 4),
         (ExitReason.INTERRUPTED, None, 130),
     ],
 )

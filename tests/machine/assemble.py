@@ -55,7 +55,10 @@ CP0 = {
     "userlocal": (4, 2), "pagemask": (5, 0), "wired": (6, 0), "hwrena": (7, 0), "badvaddr": (8, 0),
     "count": (9, 0), "entryhi": (10, 0), "compare": (11, 0), "status": (12, 0), "intctl": (12, 1),
     "cause": (13, 0), "epc": (14, 0), "prid": (15, 0), "ebase": (15, 1), "config": (16, 0),
-    "config1": (16, 1), "config3": (16, 3), "errorepc": (30, 0),
+    "config1": (16, 1), "config2": (16, 2), "config3": (16, 3), "config7": (16, 7),
+    "srsctl": (12, 2), "srsmap": (12, 3), "lladdr": (17, 0), "watchlo": (18, 0), "debug": (23, 0),
+    "perfctl": (25, 0), "errctl": (26, 0), "taglo": (28, 0), "dtaglo": (28, 2), "taghi": (29, 0),
+    "errorepc": (30, 0), "desave": (31, 0),
 }  # fmt: skip
 
 ROWS = {row.name: row for row in TABLE}

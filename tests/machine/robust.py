@@ -104,6 +104,7 @@ def scramble(board: Board, rng: random.Random, pool: list[int]) -> None:
         m.filter[cpu] = 0
         board.jump(_code_address(rng), cpu)
         m.s[cpu, layout.S_WAITING] = 0
+        m.s[cpu, layout.S_FRUITLESS] = 0
         m.s[cpu, layout.S_LL] = 0
     kernel.start(m, board.memory)
 
@@ -122,7 +123,8 @@ def check(board: Board) -> None:
     assert (m.gpr[:, 0] == 0).all()
     for at in (layout.S_PC, layout.S_NPC):
         assert ((s[:, at] >= 0) & (s[:, at] < 1 << 32)).all(), hex(int(s[:, at].max()))
-    assert ((s[:, layout.S_SLOT] | s[:, layout.S_LL] | s[:, layout.S_WAITING]) & ~1 == 0).all()
+    assert ((s[:, layout.S_SLOT] | s[:, layout.S_LL]) & ~1 == 0).all()
+    assert ((s[:, layout.S_WAITING] >= 0) & (s[:, layout.S_WAITING] <= layout.LOCKED)).all()
     assert (s[:, layout.S_RETIRED] >= 0).all()
     assert ((s[:, layout.S_PHASE_DEPTH] >= 0)
             & (s[:, layout.S_PHASE_DEPTH] <= layout.PHASE_DEPTH)).all()  # fmt: skip

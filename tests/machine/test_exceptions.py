@@ -393,3 +393,48 @@ def test_odd_addresses_of_every_kind(how, target):
     assert board.get("cause") & 0x8000007C == ADEL << 2
     assert board.get("epc") == board.get("badvaddr") == target
     assert board.m.g[layout.G_INSTRUCTIONS] == {"eret": 1, "slot": 2, "start": 0}[how]
+
+
+@pytest.mark.parametrize(
+    ("text", "ebase"),
+    [
+        ("syscall", 0xBFFFF000),  # the vector's fetch is a bus error
+        ("syscall", 0x80002000),  # the handler begins with another system call
+        ("lw $t1, 1($zero)", 0x80002000),
+    ],
+)
+@pytest.mark.parametrize("cpus", [1, 2])
+def test_a_vector_that_faults_for_ever_locks_the_cpu_up(text, ebase, cpus):
+    """It ends, whatever the limit of instructions, once the other CPUs wait as well."""
+    board = Board(cpus=cpus)
+    board.words(0x2180, assemble("syscall"))
+    board.program("wait", 0x80003000)
+    board.program(text)
+    board.set(ebase=ebase)
+    if cpus == 2:
+        board.jump(0x80003000, 1)
+    assert board.run(1 << 40) == layout.EXIT_LOCKUP
+    assert board.m.s[0, layout.S_WAITING] == layout.LOCKED
+    assert board.m.g[layout.G_INSTRUCTIONS] == cpus - 1
+    assert board.get("pc") == ebase + 0x180
+    assert board.get("status") == EXL
+
+
+def test_other_cpus_go_on_beside_one_that_is_locked_up():
+    board = Board(cpus=2)
+    board.program("x: b x\n addiu $t0, $t0, 1", 0x80003000)
+    board.program("syscall")
+    board.set(ebase=0xBFFFF000)
+    board.jump(0x80003000, 1)
+    assert board.run(200_000) == layout.EXIT_INSTRUCTIONS
+    assert board.get("t0", 1) == 100_000
+
+
+def test_faults_with_instructions_between_them_lock_nothing_up():
+    """As many exceptions as one likes: a handler that runs one instruction has got on."""
+    board = Board()
+    board.words(0x180, assemble("eret"))
+    board.program("syscall")
+    board.run(40_000)
+    assert board.m.s[0, layout.S_FRUITLESS] == 0
+    assert board.m.s[0, layout.S_WAITING] == 0

@@ -8,6 +8,7 @@ from __future__ import annotations
 import pytest
 
 from disco_trace.machine import layout
+from disco_trace.trace.schema import METRICS, N_METRICS
 from tests.machine.assemble import assemble
 from tests.machine.board import Board
 
@@ -337,3 +338,63 @@ def test_beyond_the_entries_of_a_small_tlb():
     board.step(2)
     assert board.get("t1") == 15
     assert (board.m.tlb[0, :60] == before[0, :60]).all()
+
+
+@pytest.mark.parametrize("order", [(3, 40), (40, 3)])
+@pytest.mark.parametrize("mask", [0, 0x6000])
+def test_of_several_matching_entries_the_lowest_translates(order, mask):
+    """Detection of duplicates is optional (volume III, TLBWI): none here, and one rule instead."""
+    board = Board()
+    board.words(0x3000, [0x3333])
+    board.words(0x40000, [0x4444])
+    frames = {3: lo(0x3000) if mask == 0 else lo(0), 40: lo(0x40000)}
+    board.program("tlbwi\n lw $t1, 0($t0)\n tlbp\n mfc0 $t2, index")
+    for entry in order:
+        board.jump(0x80001000)
+        board.set(
+            index=entry,
+            entryhi=0x00800000 | 9,
+            entrylo0=frames[entry],
+            entrylo1=0,
+            pagemask=mask if entry == 3 else 0,
+            t0=0x00800000 + (0x3000 if mask else 0),
+        )
+        board.step(4)
+    if mask == 0:
+        assert board.get("t1") == 0x3333
+        assert board.get("t2") == 3
+    else:
+        # Entry 40 covers the first 4 KB of what entry 3 covers, entry 3 all of it.
+        assert board.get("t1") == 0x3333
+        assert board.get("t2") == 3
+
+
+def test_the_lowest_entry_wins_after_a_change_of_address_space():
+    board = Board()
+    board.words(0x2000, [0xAAAA])
+    board.words(0x3000, [0xBBBB])
+    board.tlb(5, 0x00800000 | 1, lo(0x2000), 0)
+    board.tlb(9, 0x00800000, lo(0x3000) | GLOBAL, GLOBAL)
+    board.program("lw $t1, 0($t0)\n mtc0 $t9, entryhi\n lw $t2, 0($t0)\n tlbp\n mfc0 $t3, index")
+    board.set(t0=0x00800000, entryhi=2, t9=0x00800000 | 1)
+    board.step(5)
+    assert [board.get(f"t{n}") for n in (1, 2, 3)] == [0xBBBB, 0xAAAA, 5]
+
+
+@pytest.mark.parametrize("attribute", range(8))
+def test_cached_attributes_are_the_same_in_pages_and_in_kseg0(attribute):
+    """2 is uncached, 7 uncached accelerated; all others are cached (volume III, table 9-2)."""
+    counted = []
+    for mapped in (False, True):
+        board = Board()
+        board.program("lw $t1, 0($t0)\n lw $t2, 4($t0)\n nop", 0xA0001000)
+        board.tlb(0, 0x00802000, 2 << 6 | attribute << 3 | VALID, 0)
+        board.set(t0=0x00802000 if mapped else 0x80002000)
+        if not mapped:
+            board.set(config=board.get("config") & ~7 | attribute)
+        board.step(3)
+        accounts = board.memory.accounts.reshape(-1, N_METRICS).sum(axis=0)
+        counted.append([int(accounts[METRICS.index(name)]) for name in ("l1d_misses", "uncached")])
+    fetches = 3  # the program itself is uncached
+    assert counted[0] == counted[1]
+    assert counted[0] == ([0, fetches + 2] if attribute in (2, 7) else [1, fetches])
