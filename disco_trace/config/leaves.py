@@ -18,7 +18,7 @@ from disco_trace.errors import DiscoError
 
 @dataclass(frozen=True)
 class Leaf:
-    """Describe one value: type (`int`, `float` or `str`), range, choices, default, meaning."""
+    """Describe one value: type (int, float, bool or str), range, choices, default, meaning."""
 
     path: str
     type: type
@@ -37,6 +37,8 @@ class Leaf:
             return f"one of {', '.join(self.choices)}"
         if self.type is str:
             return f"a text of {self.low} to {self.high} characters"
+        if self.type is bool:
+            return "true or false"
         kind = "a number" if self.type is float else "a whole number"
         if self.path.endswith("_bytes"):
             kind = "a size"
@@ -69,6 +71,8 @@ class Leaf:
     def _convert(self, value: Any) -> Any:
         if self.type is str:
             return value if isinstance(value, str) else None
+        if self.type is bool:
+            return value if isinstance(value, bool) else {"true": True, "false": False}.get(value)
         if isinstance(value, bool):
             return None
         if isinstance(value, str):
@@ -126,6 +130,8 @@ def _walk(info: Any, path: str, default: Any, found: dict[str, Leaf]) -> None:
     if isinstance(info, inspect.IntType | inspect.FloatType):
         limits = {"low": info.ge, "high": info.le, "multiple_of": info.multiple_of}
         kind: type = int if isinstance(info, inspect.IntType) else float
+    elif isinstance(info, inspect.BoolType):
+        kind = bool
     elif isinstance(info, inspect.LiteralType):
         # Inspection sorts the choices; the order of the definition reads better.
         kind, limits = str, {"choices": tuple(str(choice) for choice in info.values)}

@@ -10,8 +10,24 @@ from __future__ import annotations
 import numpy as np
 
 from disco_trace.jit import inline
+from disco_trace.machine.fpu.fast import (
+    EXACT,
+    HARD,
+    condition_bit,
+    double_at,
+    float_add,
+    float_divide,
+    float_multiply,
+    float_narrow,
+    float_root,
+    float_truncate,
+    set_condition,
+    settle,
+    true_of,
+)
+from disco_trace.machine.fpu.table import FD_ODD, FR_ODD, FS_ODD, FT_ODD
 from disco_trace.machine.isa import ID, NOP, TABLE, UNDECODED
-from disco_trace.machine.layout import HI, LO, S_LL, S_LLADDR
+from disco_trace.machine.layout import HI, LO, S_LL, S_LLADDR, X_FPU_COSTS
 from disco_trace.machine.registers import PLAIN_READ, PLAIN_WRITE
 
 # Opcode ids, by mnemonic.
@@ -29,6 +45,36 @@ from disco_trace.machine.registers import PLAIN_READ, PLAIN_WRITE
     O_LDC2, O_SWC2, O_SDC2,
 ) = (ID[row.name] for row in TABLE if "F" not in row.flags)  # fmt: skip
 
+# Those of coprocessor 1 that the hot loop knows; `fpu.execute` does the others.
+(
+    O_MOVF, O_MOVT, O_MFC1, O_MTC1, O_MFHC1, O_MTHC1, O_BC1F, O_BC1T, O_BC1FL, O_BC1TL,
+    O_LWC1, O_LDC1, O_SWC1, O_SDC1, O_LWXC1, O_LDXC1, O_LUXC1, O_SWXC1, O_SDXC1, O_SUXC1, O_PREFX,
+) = (
+    ID[name]
+    for names in (
+        "movf movt mfc1 mtc1 mfhc1 mthc1 bc1f bc1t bc1fl bc1tl lwc1 ldc1 swc1 sdc1",
+        "lwxc1 ldxc1 luxc1 swxc1 sdxc1 suxc1 prefx",
+    )
+    for name in names.split()
+)  # fmt: skip
+(
+    O_ADD_S, O_SUB_S, O_MUL_S, O_DIV_S, O_SQRT_S, O_ABS_S, O_NEG_S, O_MOV_S, O_MOVF_S, O_MOVT_S,
+    O_MOVZ_S, O_MOVN_S, O_MADD_S, O_MSUB_S, O_NMADD_S, O_NMSUB_S, O_C_S, O_CVT_S_D, O_CVT_S_W,
+    O_CVT_W_S, O_TRUNC_W_S,
+    O_ADD_D, O_SUB_D, O_MUL_D, O_DIV_D, O_SQRT_D, O_ABS_D, O_NEG_D, O_MOV_D, O_MOVF_D, O_MOVT_D,
+    O_MOVZ_D, O_MOVN_D, O_MADD_D, O_MSUB_D, O_NMADD_D, O_NMSUB_D, O_C_D, O_CVT_D_S, O_CVT_D_W,
+    O_CVT_W_D, O_TRUNC_W_D,
+) = (
+    ID[name.format(letter, other)]
+    for letter, other in ("sd", "ds")
+    for names in (
+        "add.{0} sub.{0} mul.{0} div.{0} sqrt.{0} abs.{0} neg.{0} mov.{0} movf.{0} movt.{0}",
+        "movz.{0} movn.{0} madd.{0} msub.{0} nmadd.{0} nmsub.{0} c.cond.{0} cvt.{0}.{1}",
+        "cvt.{0}.w cvt.w.{0} trunc.w.{0}",
+    )
+    for name in names.split()
+)  # fmt: skip
+
 U = np.uint64
 M32 = U(0xFFFFFFFF)
 SIGN = U(0x80000000)
@@ -44,6 +90,18 @@ LOAD_BITS = U(0xFFFFFFFF00000002)
 STORE_BITS = U(0xFFFFFFFF00000003)
 U1, U2, U3, U4, U8, U12, U16, U24, U32 = (U(n) for n in (1, 2, 3, 4, 8, 12, 16, 24, 32))
 SH_RS, SH_RT, SH_RD, SH_SA = U(21), U(16), U(11), U(6)
+
+# The FPU's masks of an instruction that must leave the hot loop: MAJOR, of which some bit is set
+# in every instruction of coprocessor 1 but MOVF and MOVT, and the lowest bits of register numbers.
+U7 = U(7)
+MAJOR = U(0xFC000000)
+DOUBLE = U(1 << 21)  # set in the format D, clear in S
+D_D = MAJOR | U(FS_ODD | FD_ODD)
+D_FS, D_FD = MAJOR | U(FS_ODD), MAJOR | U(FD_ODD)
+D_COMPARED = MAJOR | U(FT_ODD | FS_ODD)
+D_DD = D_D | U(FT_ODD)
+D_DDD = D_DD | U(FR_ODD)
+ANY_ODD = U(FR_ODD | FT_ODD | FS_ODD | FD_ODD)
 
 # Why the hot loop was left.
 W_LIMIT, W_FETCH, W_LOAD, W_STORE, W_SLOW, W_TRAP, W_OVERFLOW, W_DECODE, W_SC_FAIL, W_SC = range(10)
@@ -194,8 +252,18 @@ def stored(op, va, word, value):
 
 
 @inline
+def sa_of(w):
+    """Return the shift amount of an instruction word, which is also the FPU's fd."""
+    return (w >> SH_SA) & LOW5
+
+
+@inline
 def access_size(op):
     """Return the alignment that a memory instruction demands, in bytes."""
+    if op == O_LDC1 or op == O_SDC1 or op == O_LDXC1 or op == O_SDXC1:
+        return 8
+    if op == O_LWC1 or op == O_SWC1 or op == O_LWXC1 or op == O_SWXC1:
+        return 4
     if op == O_LW or op == O_SW or op == O_LL or op == O_SC:
         return 4
     if op == O_LH or op == O_LHU or op == O_SH:
@@ -234,6 +302,7 @@ def divide(a, b):
 def run_hot(
     n, limit, pc, npc, slot, fbase, fdelta, fmask, stop_line,
     r, s, f, fm, useg_end, kseg0_size, high_size, ram, ops, l1, geometry, costs, k, privileged,
+    fpu, p,
 ):  # fmt: skip
     """Run instructions that hit until `limit` base cycles or until something else is needed.
 
@@ -241,9 +310,15 @@ def run_hot(
     what to add to its addresses, op, word, address, cycles beyond one an instruction). `why`
     other than W_LIMIT and W_FETCH stands for the instruction at "instruction's address", already
     counted and stepped over.
+
+    fpu: the CPU's FPU registers as words, singles, doubles and 64-bit values, Status.FR, and masks
+    of words that leave the loop: with the FPU disabled; also odd registers of 64-bit values; also
+    where only the slow way knows the result (another rounding mode, Inexact enabled), both.
     """
     itags, iorder, ishift, isets, iways, dtags, dorder, dshift, dsets, dways = geometry
     mult_extra, div_extra = costs
+    words, singles, doubles, wide, fr, off, odd, slow, slow_odd = fpu
+    cost = np.int64(0)
     why = W_LIMIT
     op = np.int64(0)
     w = U(0)
@@ -608,6 +683,273 @@ def run_hot(
             k[register] = (U(k[register]) & ~mask) | (U(r[rt_of(w)]) & mask)
         elif op == O_SYNC or op == O_PREF:
             pass
+        elif (
+            op == O_LWC1 or op == O_LDC1 or op == O_LWXC1 or op == O_LDXC1 or op == O_LUXC1
+        ):  # fmt: skip
+            hard = w & off
+            if op == O_LWC1 or op == O_LDC1:
+                va = (U(r[rs_of(w)]) + imm16(w)) & M32
+                number = rt_of(w)
+            else:
+                va = (U(r[rs_of(w)]) + U(r[rt_of(w)])) & M32
+                number = sa_of(w)
+                if op == O_LDXC1:
+                    hard = w & odd & D_FD
+                elif op == O_LUXC1:
+                    va &= ~U7
+                    hard = odd
+            if hard != U(0):
+                why = W_SLOW
+                break
+            pa = load_word_address(
+                va, f, fm, useg_end, kseg0_size, high_size, l1, dtags, dorder, dshift, dsets, dways
+            )
+            if op == O_LWC1 or op == O_LWXC1:
+                if pa & U3 != U(0):
+                    why = W_LOAD
+                    break
+                words[number << fr] = ram[pa >> U2]
+            else:
+                if pa & U7 != U(0):
+                    why = W_LOAD
+                    break
+                wide[double_at(number, fr)] = U(ram[pa >> U2]) | (U(ram[(pa >> U2) + U1]) << U32)
+            data += 1
+        elif (
+            op == O_SWC1 or op == O_SDC1 or op == O_SWXC1 or op == O_SDXC1 or op == O_SUXC1
+        ):  # fmt: skip
+            hard = w & off
+            if op == O_SWC1 or op == O_SDC1:
+                va = (U(r[rs_of(w)]) + imm16(w)) & M32
+                number = rt_of(w)
+            else:
+                va = (U(r[rs_of(w)]) + U(r[rt_of(w)])) & M32
+                number = rd_of(w)
+                if op == O_SDXC1:
+                    hard = w & odd & D_FS
+                elif op == O_SUXC1:
+                    va &= ~U7
+                    hard = odd
+            if hard != U(0):
+                why = W_SLOW
+                break
+            pa = store_word_address(
+                va, f, fm, useg_end, kseg0_size, high_size, l1, dtags, dorder, dshift, dsets, dways
+            )
+            if op == O_SWC1 or op == O_SWXC1:
+                if pa & U3 != U(0):
+                    why = W_STORE
+                    break
+                ram[pa >> U2] = words[number << fr]
+            else:
+                if pa & U7 != U(0):
+                    why = W_STORE
+                    break
+                value = wide[double_at(number, fr)]
+                ram[pa >> U2] = value & M32
+                ram[(pa >> U2) + U1] = value >> U32
+                ops[(pa >> U2) + U1] = 0
+            ops[pa >> U2] = 0
+            data += 1
+        elif op == O_MTC1 or op == O_MTHC1 or op == O_MFC1 or op == O_MFHC1:
+            if w & off != U(0):
+                why = W_SLOW
+                break
+            at = rd_of(w) << fr
+            if op == O_MTHC1 or op == O_MFHC1:
+                at |= U1
+            if op == O_MTC1 or op == O_MTHC1:
+                words[at] = r[rt_of(w)]
+            else:
+                r[rt_of(w)] = words[at]
+                r[0] = 0
+        elif op == O_BC1F or op == O_BC1T or op == O_BC1FL or op == O_BC1TL:
+            if w & off != U(0):
+                why = W_SLOW
+                break
+            if condition_bit(wide, w) == rt_of(w) & U1:
+                npc = branch_target(pc, w)
+                slot = np.int64(1)
+            elif op == O_BC1F or op == O_BC1T:
+                slot = np.int64(1)
+            else:
+                pc = npc
+                npc = (npc + U4) & M32
+        elif (
+            op == O_ADD_D or op == O_SUB_D or op == O_MUL_D or op == O_DIV_D or op == O_SQRT_D
+            or op == O_ADD_S or op == O_SUB_S or op == O_MUL_S or op == O_DIV_S or op == O_SQRT_S
+        ):  # fmt: skip
+            single = w & DOUBLE == U(0)
+            if single:
+                hard = w & slow
+                x = np.float64(singles[rd_of(w) << fr])
+                y = np.float64(singles[rt_of(w) << fr])
+            else:
+                hard = w & slow_odd & (D_D if op == O_SQRT_D else D_DD)
+                x = doubles[double_at(rd_of(w), fr)]
+                y = doubles[double_at(rt_of(w), fr)]
+            if op == O_MUL_D or op == O_MUL_S:
+                result, how = float_multiply(x, y, single)
+                cost = p[X_FPU_COSTS + 1]
+            elif op == O_DIV_D or op == O_DIV_S:
+                result, how = float_divide(x, y, single)
+                cost = p[X_FPU_COSTS + (3 if single else 4)]
+            elif op == O_SQRT_D or op == O_SQRT_S:
+                result, how = float_root(x, single)
+                cost = p[X_FPU_COSTS + (5 if single else 6)]
+            else:
+                result, how = float_add(x, y if w & U1 == U(0) else -y, single)
+                cost = p[X_FPU_COSTS]
+            if how == HARD or hard != U(0):
+                why = W_SLOW
+                break
+            if single:
+                singles[sa_of(w) << fr] = np.float32(result)
+            else:
+                doubles[double_at(sa_of(w), fr)] = result
+            settle(wide, how)
+            extra += cost
+            n += cost
+        elif (
+            op == O_MADD_D or op == O_MSUB_D or op == O_NMADD_D or op == O_NMSUB_D
+            or op == O_MADD_S or op == O_MSUB_S or op == O_NMADD_S or op == O_NMSUB_S
+        ):  # fmt: skip
+            single = w & U1 == U(0)
+            if single:
+                hard = w & slow
+                x = np.float64(singles[rd_of(w) << fr])
+                y = np.float64(singles[rt_of(w) << fr])
+                z = np.float64(singles[rs_of(w) << fr])
+            else:
+                hard = w & slow_odd & D_DDD
+                x = doubles[double_at(rd_of(w), fr)]
+                y = doubles[double_at(rt_of(w), fr)]
+                z = doubles[double_at(rs_of(w), fr)]
+            if w & U8 != U(0):
+                z = -z  # of msub and nmsub
+            product, how = float_multiply(x, y, single)
+            result, more = float_add(product, z, single)
+            how |= more
+            if how >= HARD or hard != U(0):
+                why = W_SLOW
+                break
+            if w & U16 != U(0):
+                result = -result  # of nmadd and nmsub
+            if single:
+                singles[sa_of(w) << fr] = np.float32(result)
+            else:
+                doubles[double_at(sa_of(w), fr)] = result
+            settle(wide, how)
+            extra += p[X_FPU_COSTS + 2]
+            n += p[X_FPU_COSTS + 2]
+        elif op == O_C_D or op == O_C_S:
+            if op == O_C_D:
+                hard = w & odd & D_COMPARED
+                x = doubles[double_at(rd_of(w), fr)]
+                y = doubles[double_at(rt_of(w), fr)]
+            else:
+                hard = w & off
+                x = np.float64(singles[rd_of(w) << fr])
+                y = np.float64(singles[rt_of(w) << fr])
+            if hard != U(0) or x != x or y != y:
+                why = W_SLOW
+                break
+            set_condition(wide, w, true_of(x, y, w))
+            extra += p[X_FPU_COSTS]
+            n += p[X_FPU_COSTS]
+        elif (
+            op == O_MOV_D or op == O_MOVF_D or op == O_MOVT_D or op == O_MOVZ_D or op == O_MOVN_D
+            or op == O_MOV_S or op == O_MOVF_S or op == O_MOVT_S or op == O_MOVZ_S
+            or op == O_MOVN_S
+        ):  # fmt: skip
+            single = w & DOUBLE == U(0)
+            if w & (off if single else odd & D_D) != U(0):
+                why = W_SLOW
+                break
+            taken = True
+            if op == O_MOVF_D or op == O_MOVF_S or op == O_MOVT_D or op == O_MOVT_S:
+                taken = condition_bit(wide, w) == rt_of(w) & U1
+            elif op == O_MOVZ_D or op == O_MOVZ_S:
+                taken = r[rt_of(w)] == 0
+            elif op == O_MOVN_D or op == O_MOVN_S:
+                taken = r[rt_of(w)] != 0
+            if taken:
+                if single:
+                    words[sa_of(w) << fr] = words[rd_of(w) << fr]
+                else:
+                    wide[double_at(sa_of(w), fr)] = wide[double_at(rd_of(w), fr)]
+        elif op == O_MOVF or op == O_MOVT:
+            if off != U(0):
+                why = W_SLOW
+                break
+            if condition_bit(wide, w) == rt_of(w) & U1:
+                r[rd_of(w)] = r[rs_of(w)]
+                r[0] = 0
+        elif op == O_ABS_D or op == O_NEG_D or op == O_ABS_S or op == O_NEG_S:
+            if op == O_ABS_D or op == O_NEG_D:
+                at = double_at(rd_of(w), fr)
+                if doubles[at] != doubles[at] or w & odd & D_D != U(0):
+                    why = W_SLOW
+                    break
+                value = wide[at]
+                sign = U(1 << 63)
+                value = value & ~sign if op == O_ABS_D else value ^ sign
+                wide[double_at(sa_of(w), fr)] = value
+            else:
+                at = rd_of(w) << fr
+                if singles[at] != singles[at] or w & off != U(0):
+                    why = W_SLOW
+                    break
+                value = U(words[at])
+                words[sa_of(w) << fr] = value & ~SIGN if op == O_ABS_S else value ^ SIGN
+            settle(wide, EXACT)
+            extra += p[X_FPU_COSTS]
+            n += p[X_FPU_COSTS]
+        elif (
+            op == O_CVT_D_S or op == O_CVT_D_W or op == O_CVT_S_D or op == O_CVT_S_W
+        ):  # fmt: skip
+            if op == O_CVT_S_D:
+                x = doubles[double_at(rd_of(w), fr)]
+            elif op == O_CVT_D_S:
+                x = np.float64(singles[rd_of(w) << fr])
+            else:
+                x = np.float64(signed(U(words[rd_of(w) << fr])))
+            if op == O_CVT_D_S or op == O_CVT_D_W:
+                # Exact, also for infinities.
+                if x != x or w & odd & D_FD != U(0):
+                    why = W_SLOW
+                    break
+                doubles[double_at(sa_of(w), fr)] = x
+                settle(wide, EXACT)
+            else:
+                result, how = float_narrow(x)
+                if how == HARD or w & (slow_odd & D_FS if op == O_CVT_S_D else slow) != U(0):
+                    why = W_SLOW
+                    break
+                singles[sa_of(w) << fr] = np.float32(result)
+                settle(wide, how)
+            extra += p[X_FPU_COSTS]
+            n += p[X_FPU_COSTS]
+        elif op == O_TRUNC_W_D or op == O_CVT_W_D or op == O_TRUNC_W_S or op == O_CVT_W_S:
+            if op == O_TRUNC_W_D or op == O_CVT_W_D:
+                hard = w & slow_odd & D_FS
+                x = doubles[double_at(rd_of(w), fr)]
+            else:
+                hard = w & slow
+                x = np.float64(singles[rd_of(w) << fr])
+            integer, how = float_truncate(x)
+            rounds = op == O_CVT_W_D or op == O_CVT_W_S
+            if how == HARD or hard != U(0) or (rounds and how != EXACT):
+                why = W_SLOW
+                break
+            words[sa_of(w) << fr] = U(integer) & M32
+            settle(wide, how)
+            extra += p[X_FPU_COSTS]
+            n += p[X_FPU_COSTS]
+        elif op == O_PREFX:
+            if w & off != U(0):
+                why = W_SLOW
+                break
         elif op == UNDECODED:
             why = W_DECODE
             break

@@ -32,6 +32,8 @@ from disco_trace.machine.layout import (
     STATUS,
     TAGHI,
     TAGLO,
+    STATUS_CU1,
+    STATUS_FR,
     USERLOCAL,
     WIRED,
 )
@@ -48,6 +50,9 @@ for _register, _mask in (
     (TAGHI, 0xFFFFFFFF), (DTAGHI, 0xFFFFFFFF),
 ):  # fmt: skip
     WRITABLE[_register] = _mask
+
+# Of Status, if there is an FPU.
+FPU_STATUS = STATUS_CU1 | STATUS_FR
 
 # The hot loop reads and writes registers that are storage and no more; a change of the others
 # (time, interrupts, modes, address space) is looked at by the slow part.

@@ -6,6 +6,7 @@ import numpy as np
 
 from disco_trace.config import resolve
 from disco_trace.machine import kernel, layout
+from disco_trace.machine.fpu.table import COSTS
 from disco_trace.memory import layout as memory_layout
 from disco_trace.memory.layout import F_INTERVALS, F_MISSES, F_MOVES
 from tests.machine.assemble import CP0, REGISTERS, assemble
@@ -27,6 +28,7 @@ class Board:
                 "time.feedback=none",
                 "machine.mult_cycles=1",
                 "machine.div_cycles=1",
+                *(f"machine.fpu_{name}_cycles=1" for name in COSTS),
                 *sets,
             ],
         )
