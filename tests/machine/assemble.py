@@ -67,24 +67,8 @@ ROWS = {row.name: row for row in TABLE}
 # field d, y for the last bit in the field d, p for a CP0 register, r for a branch, g for a jump.
 # Of the FPU: V W X Y for registers fr ft fs fd, K for a condition code in bits 20:18 and k in 10:8
 # (both may be left out), x for a control register, o for index(base).
-CONDITIONS = "f un eq ueq olt ult ole ule sf ngle seq ngl lt nge le ngt".split()  # noqa: SIM905
-    "f",
-    "un",
-    "eq",
-    "ueq",
-    "olt",
-    "ult",
-    "ole",
-    "ule",
-    "sf",
-    "ngle",
-    "seq",
-    "ngl",
-    "lt",
-    "nge",
-    "le",
-    "ngt",
-]
+CONDITIONS = ["f", "un", "eq", "ueq", "olt", "ult", "ole", "ule",
+              "sf", "ngle", "seq", "ngl", "lt", "nge", "le", "ngt"]  # fmt: skip
 _OPERANDS = {
     "dst": "addu subu add sub and or xor nor slt sltu movz movn mul",
     "dta": "sll srl sra rotr",

@@ -82,6 +82,24 @@ class Board:
             return int(self.m.gpr[cpu, layout.HI if name == "hi" else layout.LO])
         return int(self.m.gpr[cpu, REGISTERS[name]])
 
+    def floats(self, cpu: int = 0, /, **registers: int) -> None:
+        """Set FPU registers (d0 to d31 with Status.FR = 1, w0 to w31 with FR = 0) and fcsr."""
+        for name, value in registers.items():
+            if name == "fcsr":
+                self.m.fpr[cpu, layout.FCSR] = value
+            elif name[0] == "d":
+                self.m.fpr[cpu, int(name[1:])] = value
+            else:
+                self.m.fpr[cpu].view(np.uint32)[int(name[1:])] = value
+
+    def float(self, name: str, cpu: int = 0) -> int:
+        """Return an FPU register by the names of `floats`."""
+        if name == "fcsr":
+            return int(self.m.fpr[cpu, layout.FCSR])
+        if name[0] == "d":
+            return int(self.m.fpr[cpu, int(name[1:])])
+        return int(self.m.fpr[cpu].view(np.uint32)[int(name[1:])])
+
     def tlb(self, entry: int, hi: int, lo0: int, lo1: int, mask: int = 0, cpu: int = 0) -> None:
         """Fill a TLB entry as TLBWI would."""
         both = lo0 & lo1 & 1
