@@ -140,6 +140,10 @@ def device_write(mc, m, cpu, physical, value, work):
             return 3
         if offset == 0x14:
             emit(mc, m, cpu, INTERRUPTS, work, CLEARED, IP_IPI, cpu, 0, 0, 0)
+            # What has come by now goes with it, also if nothing has looked since.
+            now = turn_clock(mc, m, cpu)
+            if mc.s[cpu, S_IPI_AT] <= now:
+                arrive(mc, cpu, now)
             mc.cp0[cpu, CAUSE] &= ~IPI_BIT
             return 2
         return 0
