@@ -16,7 +16,6 @@ from disco_trace.machine.layout import (
     G_STATUS,
     IP_IPI,
     MARKS,
-    NEVER,
     POWER,
     S_IPI_AT,
     S_IPI_LAST,
@@ -33,7 +32,7 @@ from disco_trace.machine.layout import (
     X_RAM,
 )
 from disco_trace.machine.marks import phase_mark, process_mark
-from disco_trace.machine.slots import SLOTS
+from disco_trace.machine.slots import NEVER, SLOTS
 from disco_trace.machine.virtio import device_store, virtio_read
 from disco_trace.memory.events import (
     CLEARED,

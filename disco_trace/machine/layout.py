@@ -85,7 +85,6 @@ FIR_VALUE = 0x00739300
 TLB_WORDS = 4  # EntryHi, PageMask, EntryLo0, EntryLo1
 MAX_TLB = 64
 CAUSE_DC = 1 << 27
-NEVER = np.iinfo(np.int64).max
 T_HI, T_MASK, T_LO0, T_LO1 = range(4)
 
 # Why the compiled loop came back to Python.

@@ -30,10 +30,10 @@ from disco_trace.machine.layout import (
     PAGEMASK,
     RANDOM,
     STATUS,
-    TAGHI,
-    TAGLO,
     STATUS_CU1,
     STATUS_FR,
+    TAGHI,
+    TAGLO,
     USERLOCAL,
     WIRED,
 )
