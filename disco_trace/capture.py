@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 
 from disco_trace.compile import load
-from disco_trace.config import to_dict
+from disco_trace.config import Spec, to_dict
 from disco_trace.errors import DiscoError
+from disco_trace.guest.disk import Disk, open_disk, own_disk
 from disco_trace.guest.elf import Image, load_image
 from disco_trace.guest.resolve import Guest, find_guest
 from disco_trace.machine import kernel
@@ -99,19 +100,29 @@ class _Session:
         self.interrupted = False
         self.named = 0  # names of processes that the trace has
         spec = request.spec
-        self.machine = _machine(request, image, arguments)
+        self.disks = _disks(request, guest)
+        self.machine = _machine(request, image, arguments, self.disks)
         self.memory = memory_layout.build(
             spec, record_misses=True, contexts=4 * len(self.machine.contexts)
         )
         self.spare = machine_layout.buffers(REF_BUFFER_ROWS)
-        self.manifest = {
+        self.manifest: dict[str, Any] = {
             "guest": {
                 "name": guest.name,
                 "sha256": _identity(image, request),
                 "args": arguments,
                 "phases": {int(n): name for n, name in guest.phases.items()},
+                "disks": [
+                    {
+                        "name": disk.name,
+                        "bytes": disk.words.nbytes,
+                        "sha256": disk.sha256,
+                        "read_only": disk.read_only,
+                    }
+                    for disk in self.disks
+                ],
             },
-            "config": to_dict(spec),
+            "config": _config(spec, self.disks),
             "cpus": spec.machine.cpus,
             "nodes": spec.machine.nodes,
             "ram_pages": [spec.machine.ram_bytes // memory_layout.PAGE_BYTES],
@@ -135,7 +146,7 @@ class _Session:
         )
         with writer, _interrupt(self):
             captured = RunWriter(
-                writer.directory / "runs" / "captured", to_dict(request.spec), engine="capture"
+                writer.directory / "runs" / "captured", self.manifest["config"], engine="capture"
             )
             with captured:
                 results = Results(captured, self.memory)
@@ -272,7 +283,28 @@ class _Session:
                 raise DiscoError(f"cannot write: {error.strerror}", file=path) from error
 
 
-def _machine(request: CaptureRequest, image: Image, arguments: list[str]) -> Machine:
+def _disks(request: CaptureRequest, guest: Guest) -> list[Disk]:
+    """Return the machine's disks: those of its specification, or the guest's own."""
+    if request.spec.machine.disks:
+        return [open_disk(text) for text in request.spec.machine.disks]
+    own = own_disk(guest)
+    return [] if own is None else [own]
+
+
+def _config(spec: Spec, disks: list[Disk]) -> dict[str, Any]:
+    """Return the configuration as it stands in a trace: of files the names, not where they lay.
+
+    What was on the disks, the manifest says by hash.
+    """
+    values = to_dict(spec)
+    if spec.machine.disks:
+        values["machine"]["disks"] = [f"{'ro:' * disk.read_only}{disk.name}" for disk in disks]
+    return values
+
+
+def _machine(
+    request: CaptureRequest, image: Image, arguments: list[str], disks: list[Disk]
+) -> Machine:
     """Build the machine in its entry state: image and files loaded, arguments placed."""
     spec = request.spec
     if spec.machine.kseg0 == "mapped":
@@ -281,7 +313,8 @@ def _machine(request: CaptureRequest, image: Image, arguments: list[str]) -> Mac
             expected="direct",
             found="mapped",
         )
-    machine = machine_layout.build(spec, REF_BUFFER_ROWS)
+    contents = [(disk.words, disk.read_only) for disk in disks]
+    machine = machine_layout.build(spec, REF_BUFFER_ROWS, contents)
     memory = machine.ram.view(np.uint8)
     size = len(memory)
     for segment in image.segments:

@@ -18,7 +18,10 @@ from disco_trace.errors import DiscoError
 
 @dataclass(frozen=True)
 class Leaf:
-    """Describe one value: type (`int`, `float` or `str`), range, choices, default, meaning."""
+    """Describe one value: type, range, choices, default, meaning.
+
+    The type is `int`, `float`, `str`, or `tuple` for a list of texts of at most `high`.
+    """
 
     path: str
     type: type
@@ -37,6 +40,8 @@ class Leaf:
             return f"one of {', '.join(self.choices)}"
         if self.type is str:
             return f"a text of {self.low} to {self.high} characters"
+        if self.type is tuple:
+            return f"a list of at most {self.high} texts (in a word: with commas between)"
         kind = "a number" if self.type is float else "a whole number"
         if self.path.endswith("_bytes"):
             kind = "a size"
@@ -69,6 +74,11 @@ class Leaf:
     def _convert(self, value: Any) -> Any:
         if self.type is str:
             return value if isinstance(value, str) else None
+        if self.type is tuple:
+            if isinstance(value, str):
+                value = value.split(",") if value else ()
+            texts = isinstance(value, list | tuple) and all(isinstance(v, str) and v for v in value)
+            return tuple(value) if texts else None
         if isinstance(value, bool):
             return None
         if isinstance(value, str):
@@ -83,7 +93,7 @@ class Leaf:
     def _fits(self, value: Any) -> bool:
         if self.choices:
             return value in self.choices
-        measure = len(value) if self.type is str else value
+        measure = len(value) if self.type in (str, tuple) else value
         if isinstance(measure, float) and not math.isfinite(measure):
             return False
         if self.low is not None and measure < self.low:
@@ -131,6 +141,8 @@ def _walk(info: Any, path: str, default: Any, found: dict[str, Leaf]) -> None:
         kind, limits = str, {"choices": tuple(str(choice) for choice in info.values)}
     elif isinstance(info, inspect.StrType):
         kind, limits = str, {"low": info.min_length, "high": info.max_length}
+    elif isinstance(info, inspect.VarTupleType):
+        kind, limits, default = tuple, {"high": info.max_length}, tuple(default)
     else:  # pragma: no cover - a new kind of field in spec.py
         raise TypeError(f"{path}: no rule for {info!r}")
     found[path] = Leaf(path, kind, doc, default, power_of_two=bool(extra), **limits)

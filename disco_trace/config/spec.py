@@ -36,6 +36,11 @@ _POWER: Final = {"power_of_two": True}
 Latency = Annotated[int, Meta(ge=0, le=1_000_000)]
 
 
+# An image file, or `pattern:SIZE` for numbers that a guest can check; `ro:` before it for a disk
+# that refuses writes. Writes go to the run's own copy, never to the file.
+DiskName = Annotated[str, Meta(min_length=1, max_length=4096)]
+
+
 class _Part(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Share what every part of a specification is: frozen, by keyword, nothing unknown."""
 
@@ -94,6 +99,28 @@ class Machine(_Part, frozen=True, kw_only=True, forbid_unknown_fields=True):
     mult_cycles: Annotated[int, Meta(ge=1, le=1000, description="whole cost of a multiply")] = 5
     div_cycles: Annotated[int, Meta(ge=1, le=1000, description="whole cost of a divide")] = 35
     seed: Annotated[int, Meta(ge=0, le=2**32 - 1, description="seed of simulated randomness")] = 0
+    disks: Annotated[
+        tuple[DiskName, ...],
+        Meta(
+            max_length=4, description="disks in place of the guest's own: FILE, pattern:SIZE, ro:…"
+        ),
+    ] = ()
+    disk_latency_ns: Annotated[
+        int,
+        Meta(ge=0, le=1_000_000_000, description="time before a disk moves data (assumed)"),
+    ] = 2_000_000
+    disk_mbytes_per_s: Annotated[
+        int, Meta(ge=1, le=1_000_000, description="bandwidth of a disk's medium (assumed)")
+    ] = 20
+    network_ports: Annotated[
+        int, Meta(ge=0, le=4, description="network devices, all on one switch")
+    ] = 2
+    network_latency_ns: Annotated[
+        int, Meta(ge=0, le=1_000_000_000, description="time before a frame leaves (assumed)")
+    ] = 20_000
+    network_mbits_per_s: Annotated[
+        int, Meta(ge=1, le=1_000_000, description="bandwidth of the network (assumed)")
+    ] = 100
 
 
 class Memory(_Part, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -12,6 +12,7 @@ from typing import Final
 from disco_trace.errors import DiscoError
 from disco_trace.guest.compiler import Compiler, find_compiler
 from disco_trace.guest.description import Description, Segment, read_description
+from disco_trace.guest.disk import DISK_SUFFIX, guest_disk, needs_folder
 from disco_trace.guest.lock import LOCK_NAME, Locked, file_sha256, source_sha256, write_lock
 from disco_trace.guest.resolve import SUPERVISOR_SUFFIX
 from disco_trace.paths import data_folder
@@ -38,7 +39,8 @@ def build_guest(
 
     folder: holds `guest.toml` and at least one `.c` or `.S`. out: a folder, made if missing; where
     it has a lock file (our own images), that is brought up to date. Images replace older ones
-    atomically; with `force` false they must not exist. Raises DiscoError.
+    atomically; with `force` false they must not exist. A disk with files of the folder is written
+    beside each image, as NAME.disk. Raises DiscoError.
     """
     description, sources = _sources(folder)
     compiler = compiler or find_compiler()
@@ -53,13 +55,15 @@ def build_guest(
     lib = data_folder("capture") / "lib"
     locked_folder = (out / LOCK_NAME).exists()
     built = []
+    disk = None
+    if needs_folder(description.disk, description.files):
+        disk = guest_disk(description.disk, description.files, folder)
     for segment, target in targets:
         with tempfile.TemporaryDirectory(prefix="disco-trace-build-") as scratch:
             made = _link(Path(scratch), lib, folder, sources, segment, compiler)
-            # A rename within one folder is atomic: nobody sees half an image.
-            part = target.with_name(f".{target.name}.{os.getpid()}.part")
-            shutil.copyfile(made, part)
-            os.replace(part, target)
+            _replace(target, made.read_bytes())
+        if disk is not None:
+            _replace(target.with_suffix(DISK_SUFFIX), disk.words.tobytes())
         if not locked_folder:
             shutil.copyfile(folder / "guest.toml", target.with_suffix(".toml"))
         locked = Locked(
@@ -73,6 +77,13 @@ def build_guest(
     if locked_folder:
         write_lock(out, {each.path.name: each.locked for each in built})
     return built
+
+
+def _replace(target: Path, data: bytes) -> None:
+    """Write a file by a rename, which is atomic within one folder: nobody sees half of it."""
+    part = target.with_name(f".{target.name}.{os.getpid()}.part")
+    part.write_bytes(data)
+    os.replace(part, target)
 
 
 def image_name(name: str, description: Description, segment: Segment) -> str:

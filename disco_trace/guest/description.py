@@ -21,7 +21,9 @@ class Description(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     arguments: what it gets if none are given. demo, ci: smaller ones, for `disco-trace demo` and
     for tests. machine: preset that it is meant for. segments: where its kernel can be linked, in
     KSEG0 or in the mapped supervisor segment; the first is the guest's own name, the other gets
-    `-sseg` behind it. phases: names by number.
+    `-sseg` behind it. phases: names by number. disk: a disk of the guest's own, a file or
+    `pattern:SIZE`, with `ro:` before it if it refuses writes; or files: a disk with these files,
+    name = "file of the folder" or "pattern:SIZE".
     """
 
     description: str
@@ -31,6 +33,8 @@ class Description(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     machine: str | None = None
     segments: tuple[Segment, ...] = ("kseg0",)
     phases: dict[int, str] = {}
+    disk: str | None = None
+    files: dict[str, str] = {}
 
 
 def read_description(path: Path) -> Description:
@@ -43,7 +47,8 @@ def read_description(path: Path) -> Description:
         raise DiscoError(
             "not a description of a guest",
             file=path,
-            expected="the keys description, arguments, demo, ci, machine, segments, phases",
+            expected="the keys description, arguments, demo, ci, machine, segments, phases, disk, "
+            "files",
             found=str(raised),
         ) from raised
     wrong = [number for number in found.phases if not 0 < number <= MAX_PHASE]
@@ -54,6 +59,8 @@ def read_description(path: Path) -> Description:
             expected=f"1 to {MAX_PHASE}",
             found=str(wrong[0]),
         )
+    if found.disk is not None and found.files:
+        raise DiscoError("two disks", file=path, expected="disk or files", found="disk and files")
     if not found.segments:
         raise DiscoError("no segments", file=path, expected="kseg0, supervisor or both", found="[]")
     return found

@@ -20,7 +20,8 @@ class Guest:
     """Name a guest's image and what its description says.
 
     machine: preset that it is meant for, or None. arguments: what it gets if none are given.
-    phases: names by number; empty for an image without a description.
+    phases: names by number; empty for an image without a description. disk, files: as in
+    `Description`; `disk.own_disk` makes the disk of them.
     """
 
     name: str
@@ -31,6 +32,8 @@ class Guest:
     demo_args: tuple[str, ...] = ()
     ci_args: tuple[str, ...] = ()
     phases: dict[int, str] = field(default_factory=dict)
+    disk: str | None = None
+    files: dict[str, str] = field(default_factory=dict)
 
 
 def find_guest(guest: str) -> Guest:
@@ -81,4 +84,6 @@ def _guest(name: str, image: Path, text: Description) -> Guest:
         demo_args=text.demo,
         ci_args=text.ci,
         phases=dict(text.phases),
+        disk=text.disk,
+        files=dict(text.files),
     )

@@ -19,7 +19,6 @@ from disco_trace.machine.layout import (
     INDEX,
     IP_TIMER,
     LLADDR,
-    NEVER,
     PAGEMASK,
     RANDOM,
     S_COUNT_OFFSET,
@@ -38,6 +37,7 @@ from disco_trace.machine.layout import (
     X_TLB,
 )
 from disco_trace.machine.registers import WRITABLE
+from disco_trace.machine.slots import NEVER
 from disco_trace.machine.translate import find_entry
 from disco_trace.memory.events import INTERRUPTS, TIMER_PROGRAMMED, TLB_OPS
 from disco_trace.memory.layout import C_BASE, C_CLOCK, CPU_WORDS

@@ -1,4 +1,4 @@
-"""The board's devices: UART, power, CPU block and page marks (docs/architecture.md)."""
+"""The board's devices: UART, power, CPU block, page marks; virtio (docs/architecture.md)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from disco_trace.machine.layout import (
     G_STATUS,
     IP_IPI,
     MARKS,
-    NEVER,
     POWER,
     S_IPI_AT,
     S_IPI_LAST,
@@ -24,13 +23,17 @@ from disco_trace.machine.layout import (
     S_LLADDR,
     S_WAIT_BASE,
     S_WAKER,
+    SLOT_SHIFT,
     UART,
+    VIRTIO,
     X_CPUS,
     X_NODES,
     X_PAGES,
     X_RAM,
 )
 from disco_trace.machine.marks import phase_mark, process_mark
+from disco_trace.machine.slots import NEVER, SLOTS
+from disco_trace.machine.virtio import device_store, virtio_read
 from disco_trace.memory.events import (
     CLEARED,
     INTERRUPTS,
@@ -86,6 +89,8 @@ def device_read(mc, cpu, physical):
     offset = physical & 0xFFC
     if block == UART:
         return uart_read(mc.uart, (offset >> 2) & 7)
+    if block == VIRTIO:
+        return virtio_read(mc.virtio[(physical >> SLOT_SHIFT) & (SLOTS - 1)], physical & 0x1FC)
     if block == CPU_BLOCK:
         if offset == 0x00:
             return cpu
@@ -137,6 +142,9 @@ def device_write(mc, m, cpu, physical, value, work):
             mc.cp0[cpu, CAUSE] &= ~IPI_BIT
             return 2
         return 0
+    if block == VIRTIO:
+        slot = (physical >> SLOT_SHIFT) & (SLOTS - 1)
+        return device_store(mc, m, cpu, slot, physical & 0x1FC, value, work)
     if block == MARKS and offset == 0x10:
         return 2 * process_mark(mc, m, np.int64(cpu), np.int64(value), np.int64(work))
     if block == MARKS and offset == 0x14:

@@ -135,7 +135,7 @@ def write_row(mc, m, cpu, kind, work, a0, a1, a2, a3, a4, a5):
         row["context"] = context
         row["kind"] = kind
         row["cpu"] = cpu
-    control(m, kind, cpu, context, work, instructions, a0, a1, a2, a3, a4, a5)
+    control(m, kind, cpu, context, work, instructions, seq, a0, a1, a2, a3, a4, a5)
 
 
 @helper

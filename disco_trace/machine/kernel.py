@@ -104,11 +104,14 @@ from disco_trace.machine.layout import (
     G_CONSOLE,
     G_CONTEXTS,
     G_CPU,
+    G_DUE,
     G_EVENTS,
     G_EXIT,
     G_FETCH_DELTA,
     G_FETCH_LINE,
     G_INSTRUCTIONS,
+    G_LINE_CLOCK,
+    G_LINE_SLOT,
     G_PAGE_ROWS,
     G_REFS,
     G_RESUME,
@@ -118,7 +121,6 @@ from disco_trace.machine.layout import (
     HWRENA,
     INDEX,
     LOCKED,
-    NEVER,
     ROOM,
     S_CONTEXT,
     S_DATA,
@@ -151,6 +153,7 @@ from disco_trace.machine.layout import (
     X_TURN,
 )
 from disco_trace.machine.marks import phase_mark
+from disco_trace.machine.slots import NEVER
 from disco_trace.machine.translate import (
     A_FETCH,
     A_LOAD,
@@ -166,7 +169,9 @@ from disco_trace.machine.translate import (
     is_cached,
     translate,
 )
+from disco_trace.machine.virtio import LINE_BIT, device_turn
 from disco_trace.memory.events import (
+    BY_DEVICE,
     BY_IPI,
     BY_TIMER,
     WAIT_BEGIN,
@@ -207,6 +212,10 @@ from disco_trace.memory.system import (
 # Operations of CACHE that take a line in; bits of TagLo, as on the 24K.
 I_FILL, I_LOCK, D_LOCK = U(0x14), U(0x1C), U(0x1D)
 TAG_VALID, TAG_DIRTY = 1 << 7, 1 << 6
+
+# What `next_cpu` answers instead of a CPU; what a step of a device takes from `run`'s budget.
+NOBODY, DEVICES = -1, -2
+DEVICE_STEP = 100
 
 # KSEG0 and KSEG1 together: where no change of the TLB moves the instructions.
 UNMAPPED = U(0x40000000)
@@ -283,6 +292,7 @@ def wake(mc, m, cpu, turn_end):
         return 0
     cause = 0
     slack = 0
+    waker = s[S_WAKER]
     deadline = s[S_DEADLINE]
     own = cop0.turn_clock(mc, m, cpu)
     end = own
@@ -302,8 +312,12 @@ def wake(mc, m, cpu, turn_end):
     elif pending & ~IPI_BIT == 0 and s[S_WAIT_BASE] <= own:
         # It had come before the WAIT; with other stalls, in a replay, it might not have.
         cause = BY_IPI
+    elif pending == LINE_BIT:
+        cause = BY_DEVICE
+        waker = mc.g[G_LINE_SLOT]
+        end = max(own, mc.g[G_LINE_CLOCK])
     s[S_WAITING] = 0
-    emit(mc, m, cpu, WAITS, 0, WAIT_END, cause, s[S_WAKER], slack, end - own, deadline)
+    emit(mc, m, cpu, WAITS, 0, WAIT_END, cause, waker, slack, end - own, deadline)
     return 1
 
 
@@ -359,8 +373,9 @@ def crowded(mc, m):
 def next_cpu(mc, m):
     """Choose the CPU whose turn it is, moving the turn forward when all have had theirs.
 
-    Returns −1 if no CPU can ever run again. CPUs are visited in their order, repeatedly, until
+    Returns NOBODY if no CPU can ever run again. CPUs are visited in their order, repeatedly, until
     each has reached the end of the turn; one that gave its turn up is visited again after others.
+    A turn ends early when a device is due; it acts (DEVICES) when all CPUs have come so far.
     """
     cpus = mc.p[X_CPUS]
     turn = mc.p[X_TURN] if cpus > 1 else LONE_TURN
@@ -377,10 +392,13 @@ def next_cpu(mc, m):
                 mc.g[G_CPU] = cpu
                 return cpu
             slowest = min(slowest, clock)
+        if mc.g[G_DUE] <= end:
+            return DEVICES
+        slowest = min(slowest, mc.g[G_DUE])
         if slowest == NEVER:
-            return -1
+            return NOBODY
         # Turns that nobody would run in are skipped, not counted through.
-        mc.g[G_TURN] = max(end, (slowest // turn) * turn) + turn
+        mc.g[G_TURN] = min(mc.g[G_DUE], (max(end, slowest) // turn) * turn + turn)
 
 
 @helper
@@ -436,7 +454,11 @@ def run(mc, m, budget):
         resumed = g[G_RESUME]
         g[G_RESUME] = 0
         cpu = g[G_CPU] if resumed != 0 else next_cpu(mc, m)
-        if cpu < 0:
+        if cpu == DEVICES:
+            device_turn(mc, m)
+            spent += DEVICE_STEP
+            continue
+        if cpu == NOBODY:
             return standstill(mc)
         r = mc.gpr[cpu]
         s = mc.s[cpu]

@@ -5,10 +5,21 @@ The memory system's state stands beside it in `memory.layout.Memory`; nothing is
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from disco_trace.machine.slots import (
+    ACTION_WORDS,
+    ACTIONS,
+    MOST_FRAME,
+    NEVER,
+    SLOTS,
+    Disk,
+    build_slots,
+    join_disks,
+)
 from disco_trace.state import HERE_WORDS
 from disco_trace.trace.schema import EVENT, PAGE, REF
 
@@ -22,8 +33,11 @@ from disco_trace.trace.schema import EVENT, PAGE, REF
 (
     G_TURN, G_CPU, G_SEQ, G_REFS, G_PAGE_ROWS, G_EVENTS, G_CONSOLE, G_CONTEXTS, G_EXIT, G_STATUS,
     G_INSTRUCTIONS, G_STOP_CPU, G_PHASE_LOST, G_RESUME, G_FETCH_LINE, G_FETCH_DELTA, G_SINGLE,
-    G_NAMES, N_G,
-) = range(19)  # fmt: skip
+    G_NAMES, G_DUE, G_LINE_CLOCK, G_LINE_SLOT, N_G,
+) = range(22)  # fmt: skip
+
+# G_DUE is the earliest time of a device (`slots.V_DUE`); G_LINE_CLOCK and G_LINE_SLOT say when the
+# devices' interrupt line rose last, and by which slot.
 
 # A turn that a full buffer broke off goes on where it was, so that buffers do not show in results:
 # G_RESUME is 1 + the clock at its start (0: none), the others the hot loop's fetch state.
@@ -60,7 +74,6 @@ CP0_WORDS = 256
 TLB_WORDS = 4  # EntryHi, PageMask, EntryLo0, EntryLo1
 MAX_TLB = 64
 CAUSE_DC = 1 << 27
-NEVER = np.iinfo(np.int64).max
 T_HI, T_MASK, T_LO0, T_LO1 = range(4)
 
 # Why the compiled loop came back to Python.
@@ -79,6 +92,7 @@ EXIT_REASONS = {
 }
 
 UART, POWER, CPU_BLOCK, MARKS = 0x1F000000, 0x1F001000, 0x1F002000, 0x1F003000
+VIRTIO, SLOT_SHIFT = 0x1F010000, 9
 IP_IPI, IP_UART, IP_VIRTIO, IP_TIMER = 2, 3, 4, 7
 
 CONSOLE_BYTES = 1 << 16
@@ -103,6 +117,8 @@ class Machine(NamedTuple):
     hint: uint8 [cpus, 256]: where a page's TLB entry was last seen.
     contexts: int64 [capacity, CONTEXT_WORDS]. uart: int64 [16].
     here: int64 [HERE_WORDS], the tuple itself while a kernel runs.
+    virtio: int64 [SLOTS, SLOT_WORDS], see `slots`. frames: uint8 [SLOTS, MOST_FRAME], what a port
+    sends. disk: uint32 words of all disks, one behind the other. actions: see `slots.A_DMA`.
     names: uint8 [MAX_NAMES + 1, NAME_BYTES], of which `g[G_NAMES]` are known; processes: int64
     [ASIDS], 1 + the number of an address space's name, 0 for none.
     """
@@ -120,6 +136,10 @@ class Machine(NamedTuple):
     hint: np.ndarray
     contexts: np.ndarray
     uart: np.ndarray
+    virtio: np.ndarray
+    frames: np.ndarray
+    disk: np.ndarray
+    actions: np.ndarray
     console: np.ndarray
     names: np.ndarray
     processes: np.ndarray
@@ -149,8 +169,11 @@ def config1(spec: Any) -> int:
     return 1 << 31 | (spec.machine.tlb_entries - 1) << 25 | (i & 0x1FF) << 16 | (d & 0x1FF) << 7
 
 
-def build(spec: Any, rows: int) -> Machine:
-    """Allocate a machine in the state that docs/architecture.md gives for entry, PC = 0."""
+def build(spec: Any, rows: int, disks: Sequence[Disk] = ()) -> Machine:
+    """Allocate a machine in the state that docs/architecture.md gives for entry, PC = 0.
+
+    disks: the contents of its block devices; what the guest writes is written there.
+    """
     from disco_trace.memory.layout import PAGE_BYTES
 
     cpus = spec.machine.cpus
@@ -178,12 +201,16 @@ def build(spec: Any, rows: int) -> Machine:
     s[:, S_DEADLINE] = 1 << 33
     s[:, S_IPI_AT] = NEVER
     contexts = np.zeros((256, CONTEXT_WORDS), np.int64)
+    g = np.zeros(N_G, np.int64)
+    g[G_DUE] = NEVER
     return Machine(
-        p=p, g=np.zeros(N_G, np.int64), ram=np.zeros(words, np.uint32),
+        p=p, g=g, ram=np.zeros(words, np.uint32),
         ops=np.zeros(words, np.uint8), gpr=np.zeros((cpus, GPR_WORDS), np.uint32), cp0=cp0,
         fpr=np.zeros((cpus, 34), np.uint64), s=s,
         tlb=_cold_tlb(cpus), filter=np.zeros((cpus, 64), np.uint64),
         hint=np.zeros((cpus, 256), np.uint8), contexts=contexts, uart=np.zeros(16, np.int64),
+        virtio=build_slots(spec, disks), frames=np.zeros((SLOTS, MOST_FRAME), np.uint8),
+        disk=join_disks(disks), actions=np.zeros((ACTIONS, ACTION_WORDS), np.int64),
         console=np.zeros(CONSOLE_BYTES, np.uint8),
         names=np.zeros((MAX_NAMES + 1, NAME_BYTES), np.uint8),
         processes=np.zeros(ASIDS, np.int64), refs=refs, pages=pages, events=events,

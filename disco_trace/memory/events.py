@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from disco_trace.jit import inline
+from disco_trace.memory.dma import dma
 from disco_trace.memory.layout import (
     C_BASE,
     C_CLOCK,
     C_RAISE,
     CPU_WORDS,
+    F_DEVICE,
+    F_LINE,
     F_RETOUCHED,
     M_DATA_REFERENCES,
     M_EXCEPTIONS,
     M_INSTRUCTIONS,
     M_INTERRUPTS,
     M_TLB_MISSES,
+    MOST_DEVICES,
     P_CPUS,
     P_FEEDBACK,
     P_PAGES,
@@ -39,12 +43,16 @@ INTERRUPTS = _CODES["interrupts"]
 PAGE_EVENT = _CODES["page_events"]
 WAITS = _CODES["waits"]
 PHASES = _CODES["phases"]
+DMA = _CODES["dma"]
+PACKETS = _CODES["packets"]
 PROCESSES = _CODES["processes"]
 
 RAISED = INTERRUPT_EVENTS.index("raised")
 CLEARED = INTERRUPT_EVENTS.index("cleared")
 TAKEN = INTERRUPT_EVENTS.index("taken")
 TIMER_PROGRAMMED = INTERRUPT_EVENTS.index("timer_programmed")
+DEVICE_STARTED = INTERRUPT_EVENTS.index("device_started")
+DEVICE_LINE = 4  # Cause.IP bit of the devices: `target` is a slot, not a CPU
 PAGE_ALLOCATE = PAGE_EVENTS.index("allocate")
 PAGE_FREE = PAGE_EVENTS.index("free")
 PAGE_ZERO = PAGE_EVENTS.index("zero")
@@ -53,15 +61,17 @@ WAIT_BEGIN = WAIT_EVENTS.index("begin")
 WAIT_END = WAIT_EVENTS.index("end")
 BY_TIMER = WAIT_CAUSES.index("timer")
 BY_IPI = WAIT_CAUSES.index("ipi")
+BY_DEVICE = WAIT_CAUSES.index("device")
 PHASE_OPEN = PHASE_EVENTS.index("open")
 
 
 @inline
-def control(m, kind, cpu, context, work, instructions, a0, a1, a2, a3, a4, a5):
+def control(m, kind, cpu, context, work, instructions, seq, a0, a1, a2, a3, a4, a5):
     """Account for a control row, then do what it says to clocks and pages.
 
     A wait under full feedback ends at the later of the CPU's own clock and what woke it: a timer's
-    absolute deadline, or the waker's clock plus slack. Without feedback it takes its base duration.
+    absolute deadline, the waker's clock plus slack, or a device's interrupt, which comes a fixed
+    time after the device was started. Without feedback it takes its base duration.
     """
     enter(m, cpu, context, work)
     count(m, cpu, M_INSTRUCTIONS, instructions)
@@ -74,7 +84,11 @@ def control(m, kind, cpu, context, work, instructions, a0, a1, a2, a3, a4, a5):
         elif a1 != 0:
             count(m, cpu, M_TLB_MISSES, 1)
     elif kind == INTERRUPTS:
-        if a0 == RAISED and 0 <= a2 < m.p[P_CPUS]:
+        if a0 == DEVICE_STARTED:
+            m.fill[F_DEVICE + (a2 & (MOST_DEVICES - 1))] = m.cpu[cpu * CPU_WORDS + C_CLOCK]
+        elif a0 == RAISED and a1 == DEVICE_LINE:
+            m.fill[F_LINE] = m.fill[F_DEVICE + (a2 & (MOST_DEVICES - 1))] + a3
+        elif a0 == RAISED and 0 <= a2 < m.p[P_CPUS]:
             m.cpu[a2 * CPU_WORDS + C_RAISE] = m.cpu[cpu * CPU_WORDS + C_CLOCK]
     elif kind == WAITS:
         if a0 == WAIT_END:
@@ -87,10 +101,15 @@ def control(m, kind, cpu, context, work, instructions, a0, a1, a2, a3, a4, a5):
                 elif a1 == BY_IPI:
                     until = m.cpu[cpu * CPU_WORDS + C_RAISE] + a3
                     length = max(0, until - m.cpu[cpu * CPU_WORDS + C_CLOCK])
+                elif a1 == BY_DEVICE:
+                    until = m.fill[F_LINE] + a3
+                    length = max(0, until - m.cpu[cpu * CPU_WORDS + C_CLOCK])
             idle(m, cpu, length)
     elif kind == PAGE_EVENT:
         if (a0 == PAGE_FREE or a0 == PAGE_ZERO) and 0 <= a1 < m.p[P_PAGES]:
             drop_page(m, a1)
+    elif kind == DMA:
+        dma(m, cpu, seq, a2 & 1, a3, a5)
     elif kind == PHASES:
         if a0 == PHASE_OPEN and a1 == m.p[P_RETOUCH] and a1 > 0 and m.fill[F_RETOUCHED] == 0:
             m.fill[F_RETOUCHED] = 1

@@ -42,6 +42,9 @@ CPU_WORDS = 8
 
 # Counters and flags that belong to nobody else, Memory.fill.
 F_MISSES, F_MOVES, F_INTERVALS, F_ROUND_ROBIN, F_RANDOM, F_BAD, F_RETOUCHED, F_REPLICAS = range(8)
+# When the devices' interrupt line rose last, and when each device was started, on CPUs' clocks.
+F_LINE, F_DEVICE = 8, 16
+MOST_DEVICES = 8
 
 # Per-page policy words, Memory.page[gpage * PAGE_WORDS + …].
 G_EPOCH, G_WRITES, G_MIGRATED, G_MOVES, G_REPLICATED, G_MASTER = range(6)
@@ -254,7 +257,7 @@ def build(spec: Any, *, record_misses: bool = False, contexts: int = 64) -> Memo
 
 def _fill(seed: int) -> np.ndarray:
     """Return the counters and flags, with the generator of random replacement seeded."""
-    fill = np.zeros(16, np.int64)
+    fill = np.zeros(F_DEVICE + MOST_DEVICES, np.int64)
     fill[F_RANDOM] = seed & 0x7FFFFFFF
     return fill
 

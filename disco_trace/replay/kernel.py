@@ -95,8 +95,9 @@ def replay_segment(
             return DAMAGED
         control(
             m, np.int64(row["kind"]), cpu, context, np.int64(row["work"]),
-            np.int64(row["instructions"]), np.int64(row["a0"]), np.int64(row["a1"]),
-            np.int64(row["a2"]), np.int64(row["a3"]), np.int64(row["a4"]), np.int64(row["a5"]),
+            np.int64(row["instructions"]), np.int64(row["seq"]), np.int64(row["a0"]),
+            np.int64(row["a1"]), np.int64(row["a2"]), np.int64(row["a3"]), np.int64(row["a4"]),
+            np.int64(row["a5"]),
         )  # fmt: skip
         e += 1
 

@@ -26,7 +26,8 @@ assert REF_KINDS[:CACHED_KINDS] == ("fetch", "load", "store", "upgrade")
 # The operation field of a CACHE instruction has five bits.
 CACHE_OP_LIMIT: Final = 32
 _BY_NAME: Final[Mapping[str, Kind]] = {kind.name: kind for kind in KINDS}
-_PAGED: Final = {"page_events": "guest_page", "dma": "guest_page"}
+# Columns that name a page of memory, and how far their values are to be shifted for it.
+_PAGED: Final = {"page_events": ("guest_page", 0), "dma": ("address", 12)}
 
 
 class Bounds:
@@ -56,8 +57,9 @@ class Bounds:
             self._below(path, "context", columns["context"], self.contexts)
         if kind == "refs":
             self._check_refs(path, columns)
-        elif kind in _PAGED and _PAGED[kind] in columns:
-            self._check_pages(path, columns[_PAGED[kind]], columns["context"])
+        elif kind in _PAGED and _PAGED[kind][0] in columns:
+            name, shift = _PAGED[kind]
+            self._check_pages(path, columns[name] >> np.uint64(shift), columns["context"])
 
     def _check_refs(self, path: Path, columns: Columns) -> None:
         kinds = columns.get("kind")

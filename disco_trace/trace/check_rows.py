@@ -81,6 +81,7 @@ class RowChecker:
         self._sequence(data, last_seq)
         self._contexts(data)
         self._count(data)
+        self._transfers(data)
         for cpu, rows in self._by_cpu(data):
             self._clock(data, cpu, rows)
         events = data.events
@@ -157,6 +158,23 @@ class RowChecker:
         self._add("exceptions", place[taken])
         self._add("interrupts", place[interrupt])
         self._add("tlb_misses", place[taken & ~interrupt & (events["a1"] != 0)])
+
+    def _transfers(self, data: SegmentData) -> None:
+        """Check that each transfer of a device stays within a page."""
+        rows = data.events[data.events["kind"] == _CODE["dma"]]
+        offset = rows["a3"] & np.uint64(4095)
+        wrong = np.flatnonzero((rows["a5"] == 0) | (rows["a5"] > np.uint64(4096) - offset))
+        if len(wrong):
+            row = rows[wrong[0]]
+            self.findings.add(
+                "dma",
+                "a device's transfer does not lie within one page",
+                times=len(wrong),
+                segment=data.index,
+                seq=int(row["seq"]),
+                expected="1 byte to the end of the page",
+                found=f"{int(row['a5'])} bytes at {int(row['a3']):#x}",
+            )
 
     def _add(self, metric: str, place: Array, weights: Array | None = None) -> None:
         # Sums of float64 are exact below 2^53 cycles in one segment.

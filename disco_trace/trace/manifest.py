@@ -23,13 +23,23 @@ PROVENANCE: Final = "provenance.json"
 _OUTCOME: Final = ("complete", "exit_reason", "totals", "trace_id", "segments")
 
 
+class Disk(msgspec.Struct, frozen=True, kw_only=True):
+    """Describe what a disk held when the capture began: SHA-256 (hex) of its content."""
+
+    name: str
+    bytes: int
+    sha256: str
+    read_only: bool = False
+
+
 class Guest(msgspec.Struct, frozen=True, kw_only=True):
-    """Name what ran: image name and SHA-256 (hex), its arguments, names of its phases."""
+    """Name what ran: image name and SHA-256 (hex), arguments, names of its phases, its disks."""
 
     name: str
     sha256: str
     args: list[str] = []
     phases: dict[int, str] = {}
+    disks: list[Disk] = []
 
 
 class SymbolsPart(msgspec.Struct, frozen=True, kw_only=True):
@@ -85,6 +95,8 @@ def trace_id(manifest: Manifest, content: dict[str, str]) -> str:
     essentials = msgspec.to_builtins(manifest)
     for field in _OUTCOME:
         del essentials[field]
+    if manifest.format_version == 1:
+        del essentials["guest"]["disks"]  # version 1 had none
     if manifest.symbols is not None:
         essentials["symbols"] = manifest.symbols.content
     named = [("manifest", sha256_of(essentials)), *((f"kind {k}", d) for k, d in content.items())]

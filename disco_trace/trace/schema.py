@@ -137,7 +137,14 @@ MOVE_REASONS: Final = (
     "write_shared",
 )
 TLB_OPS: Final = ("write_indexed", "write_random", "probe", "read", "asid", "flush")
-INTERRUPT_EVENTS: Final = ("raised", "cleared", "delivered", "taken", "timer_programmed")
+INTERRUPT_EVENTS: Final = (
+    "raised",
+    "cleared",
+    "delivered",
+    "taken",
+    "timer_programmed",
+    "device_started",
+)
 PAGE_EVENTS: Final = (
     "allocate",
     "map",
@@ -153,6 +160,8 @@ PAGE_EVENTS: Final = (
     "class",
 )
 SCHEDULE_EVENTS: Final = ("run", "preempt", "idle", "migrate", "stop")
+# What a device does to memory; the low bit says that it writes.
+DMA_OPS: Final = ("read", "write", "ring_read", "ring_write")
 WAIT_EVENTS: Final = ("begin", "end")
 WAIT_CAUSES: Final = ("none", "timer", "ipi", "device", "never")
 PHASE_EVENTS: Final = ("open", "close")
@@ -305,12 +314,18 @@ CONTROL: Final = (
     Kind(
         "interrupts",
         8,
-        "One step of an interrupt: raised, cleared, delivered, taken; or a timer programmed.",
+        "One step of an interrupt: raised, cleared, delivered, taken; or what will lead to one: a "
+        "timer programmed, a device started.",
         (
             _c(0, "event", "step", enum=INTERRUPT_EVENTS),
             _c(1, "line", "Cause.IP bit number", "uint8"),
-            _c(2, "target", "CPU concerned", "uint16"),
-            _c(3, "deadline", "absolute deadline of a programmed timer, base of the turn clock"),
+            _c(2, "target", "CPU concerned; for line 4, the device (slot) that works", "uint16"),
+            _c(
+                3,
+                "deadline",
+                "a timer's absolute deadline on the turn clock; for line 4, the time since the "
+                "device was started (raised), or its latency (device_started)",
+            ),
         ),
     ),
     Kind(
@@ -344,7 +359,7 @@ CONTROL: Final = (
         (
             _c(0, "event", "begin or end", enum=WAIT_EVENTS),
             _c(1, "cause", "what ended it", enum=WAIT_CAUSES),
-            _c(2, "waker", "CPU that raised the interrupt", "uint16"),
+            _c(2, "waker", "CPU that raised the interrupt; the device's slot", "uint16"),
             _c(3, "slack", "end of the wait minus the waker's clock at the raise", unit="cycles"),
             _c(4, "duration", "base duration on the turn clock", unit="cycles"),
             _c(5, "deadline", "timer deadline on the turn clock", unit="cycles"),
@@ -353,24 +368,24 @@ CONTROL: Final = (
     Kind(
         "dma",
         12,
-        "One page (or part) moved by a device.",
+        "One page (or part) that a device read or wrote: data, or its rings in memory.",
         (
-            _c(0, "device", "device number", "uint8"),
-            _c(1, "request", "request number"),
-            _c(2, "write", "1 if the device wrote to memory", "uint8"),
-            _c(3, "guest_page", "guest-physical page"),
-            _c(4, "block", "first block on the device"),
-            _c(5, "bytes", "bytes moved", unit="bytes"),
+            _c(0, "device", "slot of the device", "uint8"),
+            _c(1, "request", "number of the request, of the device that works on it"),
+            _c(2, "op", "what the device did to memory", enum=DMA_OPS),
+            _c(3, "address", "guest-physical address of the first byte"),
+            _c(4, "block", "sector of 512 bytes on the disk; 0 elsewhere"),
+            _c(5, "bytes", "bytes moved, within one page", unit="bytes"),
         ),
     ),
     Kind(
         "packets",
         13,
-        "One packet on the virtual subnet.",
+        "One packet that reached, or failed to reach, a receiver.",
         (
-            _c(0, "peer", "virtual machine at the other end", "uint16"),
+            _c(0, "peer", "virtual machine at the other end; bare machine: its slot", "uint16"),
             _c(1, "pages_remapped", "aligned full pages passed by remapping", "uint32"),
-            _c(2, "pages_copied", "pages copied", "uint32"),
+            _c(2, "pages_copied", "pages (or parts) copied; 0 too: the packet was lost", "uint32"),
             _c(3, "bytes", "length", unit="bytes"),
         ),
     ),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from disco_trace.config import resolve
@@ -17,7 +19,7 @@ KSEG0, KSEG1 = 0x80000000, 0xA0000000
 class Board:
     """One machine. The clock runs one cycle an instruction unless `sets` says otherwise."""
 
-    def __init__(self, *sets: str, cpus: int = 1, rows: int = 20_000) -> None:
+    def __init__(self, *sets: str, cpus: int = 1, rows: int = 20_000, disks: Any = ()) -> None:
         spec = resolve(
             machine="uniprocessor",
             sets=[
@@ -30,7 +32,7 @@ class Board:
                 *sets,
             ],
         )
-        self.m = layout.build(spec, rows)
+        self.m = layout.build(spec, rows, disks)
         self.memory = memory_layout.build(spec, contexts=4 * len(self.m.contexts))
         self.m.p[layout.X_CONTEXTS_FULL] = 1  # what does not fit shares one context
         self.started = False

@@ -11,7 +11,7 @@ import sys
 
 import numpy as np
 
-from disco_trace.machine import isa, kernel, layout
+from disco_trace.machine import isa, kernel, layout, slots
 from disco_trace.machine.cop0 import WRITABLE
 from disco_trace.memory.layout import C_CLOCK, CPU_WORDS
 from tests.machine.assemble import assemble
@@ -26,11 +26,14 @@ MACHINES = (
     ("machine.l1d.ways=1", "machine.l1i.ways=4", "memory.l2.size_bytes=64KiB"),
     ("machine.ram_bytes=256MiB", "time.feedback=full"),
 )
+DEVICES = ("machine.disk_latency_ns=500", "machine.network_latency_ns=100",
+           "machine.disk_mbytes_per_s=10000", "machine.network_mbits_per_s=100000",
+           "machine.network_ports=3")  # fmt: skip
 POINTERS = (
     0x00000000, 0x00400000, 0x7FFFFFF0, 0x80000000, 0x80000180, 0x80010000, 0x80FFFFF0,
     0x81000000, 0x8FFFFFFC, 0xA0010000, 0xBF000000, 0xBF001000, 0xBF002000, 0xBF003000,
-    0xBF010000, 0xBF01FFFC, 0xBFFFFFFC, 0xC0000000, 0xDFFFFFF0, 0xE0000000, 0xFFFFF000,
-    0xFFFFFFFC,
+    0xBF010000, 0xBF010040, 0xBF010050, 0xBF010200, 0xBF010840, 0xBF010A50, 0xBF01FFFC,
+    0xBFFFFFFC, 0xC0000000, 0xDFFFFFF0, 0xE0000000, 0xFFFFF000, 0xFFFFFFFC,
 )  # fmt: skip
 
 
@@ -106,7 +109,43 @@ def scramble(board: Board, rng: random.Random, pool: list[int]) -> None:
         m.s[cpu, layout.S_WAITING] = 0
         m.s[cpu, layout.S_FRUITLESS] = 0
         m.s[cpu, layout.S_LL] = 0
+    if rng.random() < 0.5:
+        arm(board, rng)
     kernel.start(m, board.memory)
+
+
+def arm(board: Board, rng: random.Random) -> None:
+    """Make the devices live, with queues over whatever stands in memory."""
+    for slot in range(slots.SLOTS):
+        v = board.m.virtio[slot]
+        if v[slots.V_KIND] == 0:
+            continue
+        v[slots.V_STATUS] = 15
+        v[slots.V_DRIVER_LOW] = v[slots.V_OFFERED] & rng.getrandbits(32)
+        for queue in range(2):
+            at = slots.V_QUEUES + queue * slots.QUEUE_WORDS
+            size = 1 << rng.randrange(9)
+            limit = int(board.m.p[layout.X_RAM]) - 4096 - 16
+            near = rng.choice((0x10000, 0x20000, limit))
+            v[at + slots.Q_NUM], v[at + slots.Q_READY] = size, 1
+            for word, align in ((slots.Q_DESC, 16), (slots.Q_AVAIL, 2), (slots.Q_USED, 4)):
+                v[at + word] = rng.randrange(near) & -align
+            avail = int(v[at + slots.Q_AVAIL])
+            v[at + slots.Q_LAST] = rng.getrandbits(16)
+            if rng.random() < 0.8:  # a few chains to take
+                ahead = (int(v[at + slots.Q_LAST]) + rng.randint(1, size)) & 0xFFFF
+                board.m.ram.view(np.uint16)[avail // 2 + 1] = ahead
+                heads = [rng.randrange(size) for _ in range(size)]
+                board.m.ram.view(np.uint16)[avail // 2 + 2 : avail // 2 + 2 + size] = heads
+            for _ in range(rng.randrange(size)):
+                index = (int(v[at + slots.Q_DESC]) >> 2) + 4 * rng.randrange(size)
+                place, length = rng.randrange(limit), rng.choice((0, 1, 16, 512, 5000))
+                flags = rng.choice((0, 1, 2, 3, 4))
+                board.m.ram[index : index + 4] = [place, 0, length,
+                                                  flags | rng.randrange(size) << 16]  # fmt: skip
+        if rng.random() < 0.7:
+            v[slots.V_STATE], v[slots.V_DUE], v[slots.V_STARTED] = slots.POLL, 0, 0
+    board.m.g[layout.G_DUE] = board.m.virtio[:, slots.V_DUE].min()
 
 
 def _code_address(rng: random.Random) -> int:
@@ -143,13 +182,28 @@ def check(board: Board) -> None:
         assert 0 <= g[at] <= len(buffer)
     assert len(isa.NAMES) > m.ops.max()
     assert (board.memory.cpu[C_CLOCK::CPU_WORDS] >= 0).all()
+    v = m.virtio
+    assert ((v[:, slots.V_STATE] >= 0) & (v[:, slots.V_STATE] <= slots.MOVE_PEER)).all()
+    assert ((v[:, slots.V_STATE] == slots.IDLE) == (v[:, slots.V_DUE] == slots.NEVER)).all()
+    assert g[layout.G_DUE] == v[:, slots.V_DUE].min()
+    assert (v[:, slots.V_ISR] & ~3 == 0).all()
+    assert (v[:, slots.V_STATUS] & ~(15 | 64 | 128) == 0).all()
+    line = m.cp0[:, layout.CAUSE] >> 12 & 1 == 1
+    assert (line == (v[:, slots.V_ISR].any())).all()
 
 
 def run(seed: int, instructions: int) -> dict[str, int]:
     """Run about that many instructions of nonsense; return how often what ended a stretch."""
     rng = random.Random(seed)
     ends: dict[str, int] = {}
-    board = Board(*MACHINES[seed % len(MACHINES)], cpus=rng.choice((1, 2, 4)), rows=4000)
+    disk = np.arange(128 * 40, dtype=np.uint32)
+    board = Board(
+        *MACHINES[seed % len(MACHINES)],
+        *DEVICES,
+        cpus=rng.choice((1, 2, 4)),
+        rows=4000,
+        disks=[(disk, False), (disk[:128], True)],
+    )
     pool = [random_word(rng) for _ in range(50_000)]
     done = 0
     while done < instructions:
@@ -171,6 +225,7 @@ def run(seed: int, instructions: int) -> dict[str, int]:
         ends[name] = ends.get(name, 0) + 1
         done += int(board.m.g[layout.G_INSTRUCTIONS]) - before
     ends["instructions"] = done
+    ends["requests"] = int(board.m.virtio[:, slots.V_REQUEST].sum())
     return ends
 
 

@@ -19,6 +19,7 @@ def test_nonsense(seed):
     ends = robust.run(seed, 400_000)
     assert ends["instructions"] >= 400_000
     assert ends["max-instructions"] >= 10
+    assert ends["requests"] >= 50
 
 
 @pytest.mark.slow

@@ -135,6 +135,8 @@ class Walk:
                 self.page(cpu)
             elif what == 5:
                 self.event(cpu, "tlb_ops", 2, 1, 63, 0x400000, 77, 99, 0, instructions=2)
+            elif 6 <= what < 10:
+                self.event(cpu, "dma", 1, 4, 1, 1, 7 * 4096 + 4000, 3, 96, instructions=1)
         for cpu in range(self.cpus):
             self.event(cpu, "ticks", 7, instructions=7)
 

@@ -56,6 +56,10 @@ def wrong_mode(refs, pages, events):
     events["a2"][rows_of(events, "returns")[0]] = 1
 
 
+def beyond_its_page(refs, pages, events):
+    events["a5"][np.flatnonzero(events["kind"] == CODE["dma"])[0]] = 97
+
+
 def stray_page(refs, pages, events):
     pages["seq"][0] = 10**6
 
@@ -72,6 +76,7 @@ def stray_page(refs, pages, events):
         (deep, "phase"),
         (unretired, "phase"),
         (wrong_mode, "mode"),
+        (beyond_its_page, "dma"),
     ],
 )
 def test_a_breach_is_found(tmp_path, change, rule):

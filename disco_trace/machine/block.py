@@ -1,0 +1,198 @@
+"""The block device: what it does with a request, one bounded step at a time (VIRTIO 1.2, 5.2)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from disco_trace.jit import helper, inline
+from disco_trace.machine.slots import (
+    C_COUNT,
+    C_LIST,
+    C_OFFSET,
+    C_READ,
+    C_WRITE,
+    FINISH,
+    GATHER,
+    MOVE,
+    POLL,
+    SECTOR,
+    V_CHAIN,
+    V_DISK_AT,
+    V_DUE,
+    V_LEFT,
+    V_MHZ,
+    V_RATE,
+    V_READ_ONLY,
+    V_RESULT,
+    V_SECTOR,
+    V_SECTORS,
+    V_STATE,
+    V_TYPE,
+    V_WRITTEN,
+)
+from disco_trace.machine.virtqueue import (
+    READ,
+    WRITE,
+    give_up,
+    load,
+    piece,
+    place_of,
+    push,
+    put,
+    record,
+    take_chain,
+    to_writable,
+)
+
+T_IN, T_OUT, T_FLUSH, T_GET_ID = 0, 1, 4, 8
+S_OK, S_IOERR, S_UNSUPPORTED = 0, 1, 2
+HEADER = 16
+ID_BYTES = 20
+# The answer to GET_ID: this with the slot's digit, ended by zeros.
+ID_TEXT = np.frombuffer(b"disco-trace-disk-0\0\0", np.uint8)
+ID_DIGIT = 17
+
+
+@inline
+def transfer_cycles(v, length):
+    """Return how long a device's medium takes for that many bytes."""
+    return length * 8 * v[V_MHZ] // v[V_RATE]
+
+
+@helper
+def block_step(mc, slot):
+    """Do what comes next on a block device."""
+    v = mc.virtio[slot]
+    state = v[V_STATE]
+    if state <= GATHER:
+        if take_chain(mc, slot, 0):
+            begin(mc, slot)
+    elif state == MOVE:
+        move(mc, slot)
+    else:
+        finish(mc, slot)
+
+
+@helper
+def begin(mc, slot):
+    """Read the request's header and decide what will be moved."""
+    v = mc.virtio[slot]
+    readable, writable = v[V_CHAIN + C_READ], v[V_CHAIN + C_WRITE]
+    if readable < HEADER or writable < 1:
+        give_up(mc, slot)
+        return
+    kind = 0
+    sector = 0
+    done = 0
+    while done < HEADER:
+        length = piece(v, V_CHAIN, HEADER - done)
+        address = place_of(v, V_CHAIN)
+        for place in range(length):
+            byte = load(mc.ram, address + place, 1)
+            at = done + place
+            if at < 4:
+                kind |= byte << (8 * at)
+            elif at >= 8:
+                sector |= byte << (8 * (at - 8))
+        record(mc, slot, READ, address, length, 0)
+        v[V_CHAIN + C_OFFSET] += length
+        done += length
+    v[V_TYPE] = kind
+    v[V_SECTOR] = 0
+    v[V_LEFT] = 0
+    v[V_WRITTEN] = 0
+    v[V_RESULT] = S_OK
+    v[V_STATE] = MOVE
+    if kind == T_IN or kind == T_OUT:
+        length = writable - 1 if kind == T_IN else readable - HEADER
+        whole = length % SECTOR == 0 and length // SECTOR <= v[V_SECTORS]
+        if not whole or not 0 <= sector <= v[V_SECTORS] - length // SECTOR:
+            v[V_RESULT] = S_IOERR
+        elif kind == T_OUT and v[V_READ_ONLY] != 0:
+            v[V_RESULT] = S_IOERR
+        else:
+            v[V_SECTOR] = sector
+            v[V_LEFT] = length
+    elif kind == T_GET_ID:
+        v[V_LEFT] = min(writable - 1, ID_BYTES)
+    elif kind != T_FLUSH:
+        v[V_RESULT] = S_UNSUPPORTED
+    if v[V_LEFT] == 0:
+        v[V_STATE] = FINISH
+    elif kind != T_OUT:
+        to_writable(v, V_CHAIN)
+
+
+@helper
+def move(mc, slot):
+    """Move the bytes up to the next end of a page or descriptor, and take the time for them."""
+    v = mc.virtio[slot]
+    length = piece(v, V_CHAIN, v[V_LEFT])
+    address = place_of(v, V_CHAIN)
+    kind = v[V_TYPE]
+    if kind == T_GET_ID:
+        for place in range(length):
+            put(mc, address + place, 1, id_byte(slot, v[V_WRITTEN] + place))
+        record(mc, slot, WRITE, address, length, 0)
+    else:
+        total = v[V_CHAIN + C_WRITE] - 1 if kind == T_IN else v[V_CHAIN + C_READ] - HEADER
+        done = total - v[V_LEFT]
+        copy(mc, 4 * v[V_DISK_AT] + SECTOR * v[V_SECTOR] + done, address, length, kind == T_OUT)
+        block = v[V_SECTOR] + done // SECTOR
+        record(mc, slot, READ if kind == T_OUT else WRITE, address, length, block)
+        v[V_DUE] += transfer_cycles(v, length)
+    if kind != T_OUT:
+        v[V_WRITTEN] += length
+    v[V_CHAIN + C_OFFSET] += length
+    v[V_LEFT] -= length
+    if v[V_LEFT] == 0:
+        v[V_STATE] = FINISH
+
+
+@helper
+def id_byte(slot, at):
+    """Return a byte of a disk's identity."""
+    return ID_TEXT[at] + (slot if at == ID_DIGIT else 0)
+
+
+@helper
+def copy(mc, disk, address, length, to_disk):
+    """Copy bytes between the disks' array (from byte `disk`) and memory."""
+    if (disk | address | length) & 3 == 0:
+        at = disk >> 2
+        word = address >> 2
+        for _ in range(length >> 2):
+            if to_disk:
+                mc.disk[at] = mc.ram[word]
+            else:
+                mc.ram[word] = mc.disk[at]
+                mc.ops[word] = 0
+            at += 1
+            word += 1
+        return
+    for place in range(length):
+        at = (disk + place) >> 2
+        shift = 8 * ((disk + place) & 3)
+        if to_disk:
+            byte = load(mc.ram, address + place, 1) << shift
+            mc.disk[at] = (mc.disk[at] & ~(255 << shift)) | byte
+        else:
+            put(mc, address + place, 1, (mc.disk[at] >> shift) & 255)
+
+
+@helper
+def finish(mc, slot):
+    """Write the status into the chain's last byte, and give it back."""
+    v = mc.virtio[slot]
+    # The last byte that may be written, wherever the driver cut its buffers.
+    last = v[V_CHAIN + C_COUNT] - 1
+    while v[V_CHAIN + C_LIST + 2 * last + 1] == 0:
+        last -= 1
+    at = V_CHAIN + C_LIST + 2 * last
+    address = v[at] + v[at + 1] - 1
+    put(mc, address, 1, v[V_RESULT])
+    record(mc, slot, WRITE, address, 1, 0)
+    if push(mc, slot, V_CHAIN, v[V_WRITTEN] + 1) < 0:
+        give_up(mc, slot)
+    else:
+        v[V_STATE] = POLL
