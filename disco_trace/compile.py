@@ -14,6 +14,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 KERNEL_FOLDERS = ("memory", "machine")
+# The files of what Python enters; Numba keeps compiled code by them.
+KERNEL_FILES = ("machine/kernel.py", "replay/kernel.py")
 
 
 def cache_folder() -> Path:
@@ -81,8 +83,22 @@ def load(compile_kernels: Callable[[], None]) -> float:
 
 
 def is_warm() -> bool:
-    """Tell whether the kernels of this version have been compiled here before."""
-    return (prepare() / "warm").exists()
+    """Tell whether the kernels of this installation have been compiled here before."""
+    return _mark(prepare()).exists()
+
+
+def _mark(folder: Path) -> Path:
+    """Return the file that says so.
+
+    Numba finds a compiled kernel by its source file's place, time and size: the kernels of a
+    second checkout or environment, or of files written anew, compile again, and must say so.
+    """
+    package = Path(__file__).resolve().parent
+    digest = hashlib.sha256(os.fsencode(package))
+    for file in (package / part for part in KERNEL_FILES):
+        known = file.stat()
+        digest.update(f"{known.st_mtime_ns} {known.st_size}".encode())
+    return folder / f"warm-{digest.hexdigest()[:16]}"
 
 
 def warm(progress: Callable[[str, float], None] | None = None) -> float:
@@ -109,5 +125,5 @@ def warm(progress: Callable[[str, float], None] | None = None) -> float:
         compile_step()
     if progress:
         progress("done", 1.0)
-    (folder / "warm").touch()
+    _mark(folder).touch()
     return time.perf_counter() - start

@@ -215,7 +215,14 @@ def report_path(trace: Path) -> Path:
 
 
 def check_free(path: Path, *, force: bool, what: str) -> None:
-    """Raise `DiscoError` if `path` exists and `--force` was not given."""
+    """Raise `DiscoError` if `path` exists and `--force` was not given, or if it is a device.
+
+    What is written replaces its target as a whole: a device or a pipe would be lost.
+    """
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise DiscoError(
+            "not a file", file=path, expected=f"a place for a {what}", found="a device or pipe"
+        )
     if path.exists() and not force:
         raise DiscoError(
             f"this {what} exists already",

@@ -154,5 +154,8 @@ def _close(words: list[str], error: DiscoError) -> int:
     own = words[: words.index("--")] if "--" in words else words
     verb = next((word for word in own if word in VERBS or word in LATER), "usage")
     out = Output(verb, json="--json" in own)
-    out.close(error)
-    return out.exit_code
+    try:
+        out.close(error)
+    except OSError:
+        stop_printing()  # a full disk takes no last word; the exit code still goes out
+    return error.exit_code

@@ -211,6 +211,21 @@ def test_nothing_is_overwritten_without_force(tmp_path: Path) -> None:
     common.check_free(tmp_path, force=True, what="trace")
     with pytest.raises(DiscoError, match="exists already"):
         common.check_free(tmp_path, force=False, what="trace")
+    for force in (False, True):
+        with pytest.raises(DiscoError, match="a device or pipe"):
+            common.check_free(Path(os.devnull), force=force, what="report")
+
+
+def test_a_full_disk_takes_no_envelope_and_shows_no_traceback(tmp_path: Path) -> None:
+    """The verb fails, and so does its last word: one line and an exit code are left."""
+    if not Path("/dev/full").is_char_device():
+        pytest.skip("the system has no /dev/full")
+    words = ["-u", "-m", "disco_trace", "info", str(tmp_path / "none"), "--json"]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run([sys.executable, *words], stdout=full, stderr=subprocess.PIPE)
+    assert done.returncode == 3
+    assert b"Traceback" not in done.stderr
+    assert b"no space left" in done.stderr
 
 
 def test_progress_is_sparse_lines_off_a_terminal(

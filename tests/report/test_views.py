@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -197,3 +198,17 @@ def test_time_adds_up_to_the_clock(database: Database) -> None:
 
 def test_modules_include_only_what_exists() -> None:
     assert {name.split(".")[0] for name in module_files()} == {"common", "trace", "run"}
+
+
+README = Path(__file__).parents[2] / "README.md"
+QUESTIONS = re.findall(r"```sql\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+
+
+@pytest.mark.parametrize("question", QUESTIONS)
+def test_the_questions_of_the_readme_are_answered(question: str, trace: Path) -> None:
+    rows = query([trace], question)
+    assert rows.height > 0
+    if "percent" in rows.columns:  # of a run's time, also for what only one CPU spent
+        for run in rows["run"].unique():
+            part = rows.filter(rows["run"] == run)["percent"].sum()
+            assert part == pytest.approx(100, abs=0.5)
