@@ -84,7 +84,9 @@ def encoding_of(kind: str, column: str) -> Encoding:
     if column in ("seq", "cycle"):
         return DELTA
     if kind in _BULKY:
-        return _MEASURED.get(column, DICTIONARY)
+        choice = _MEASURED.get(column, DICTIONARY)
+        # No replay reads the other kinds: there size counts.
+        return STREAMS if choice is FAST_STREAMS and kind != REFS.name else choice
     return _RISING.get(column, DICTIONARY)
 
 

@@ -139,3 +139,12 @@ def test_spin_runs_to_the_limit(tmp_path):
     result = run(tmp_path, "spin", cpus=4, limit=3_000_000)
     assert result.exit_reason == "instruction-limit"
     assert result.guest_exit_status is None
+
+
+@pytest.mark.parametrize("cpus", [1, 4, 16])
+@pytest.mark.parametrize("guest", ["raytrace", "raytrace-sseg", "engineering", "engineering-sseg"])
+def test_the_paper_s_workloads_check_themselves(tmp_path, guest, cpus):
+    """Rays against all objects without the grid; logic against arithmetic; caches against lists."""
+    result = run(tmp_path, guest, *find_guest(guest).ci_args, cpus=cpus)
+    assert result.exit_reason == "power-off"
+    assert result.guest_exit_status == 0, result.console
