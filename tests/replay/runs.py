@@ -29,9 +29,20 @@ TINY = {
     "database": ("rows=1K", "rounds=1", "products=200", "customers=200"),
     "raytrace": ("image=12", "ground=10", "spheres=80", "grid=8", "depth=2", "samples=2"),
     # More processes than CPUs, and slices short enough for them to move.
-    "engineering": ("verilogs=3", "machines=3", "vectors=1", "references=60", "multipliers=2",
-                    "bits=4", "random=100", "sets=64", "lines=1K", "os.tick=2000", "os.slice=1",
-                    "os.balance=2"),
+    "engineering": (
+        "verilogs=3",
+        "machines=3",
+        "vectors=1",
+        "references=60",
+        "multipliers=2",
+        "bits=4",
+        "random=100",
+        "sets=64",
+        "lines=1K",
+        "os.tick=2000",
+        "os.slice=1",
+        "os.balance=2",
+    ),
 }
 
 

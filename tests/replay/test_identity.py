@@ -59,7 +59,8 @@ def test_policies_live_in_the_capture(tmp_path, guest, policy, feedback):
     expected = captured(trace)
     if policy == "migrate-replicate":
         assert expected.totals["migrations"] > 10
-        assert expected.totals["replications"] > 0
+        # The tiny scene of raytrace is too small to be hot on two nodes at once, but migrates.
+        assert guest == "raytrace" or expected.totals["replications"] > 0
         assert expected.totals["monitor_cycles"] > 0
     assert_same(replayed(without_results(trace), spec), expected)
 
