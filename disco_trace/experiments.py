@@ -184,7 +184,10 @@ def outcomes(
         one = counted[run]
         parts = dict.fromkeys(("exec", "local_stall", "remote_stall", "monitor"), 0.0)
         for component, cycles in one.busy.items():
-            parts[PARTS[component]] += 100 * cycles / base
+            part = PARTS[component]
+            # Where all memory is near, nothing is remote.
+            part = "local_stall" if case.near and part == "remote_stall" else part
+            parts[part] += 100 * cycles / base
         misses = one.totals["l2_misses"]
         local = misses if case.near else one.totals["local_misses"]
         found.append(
