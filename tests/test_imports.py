@@ -33,9 +33,10 @@ ALLOWED = {
     "monitor": GROUND - {"requests"} | {"trace", "memory", "machine"},
     "replay": GROUND | {"trace", "memory"},
     "report": GROUND | {"trace"},
-    "capture": GROUND | {"guest", "machine", "monitor", "memory", "trace", "replay"},
+    "checkpoint": GROUND | {"guest", "machine", "monitor", "memory", "trace", "replay"},
+    "capture": GROUND | {"guest", "machine", "monitor", "memory", "trace", "replay", "checkpoint"},
     "api": GROUND | {"capture", "guest", "trace", "replay", "report", "cli"},
-    "cli": GROUND | {"api", "capture", "guest", "trace", "replay", "report"},
+    "cli": GROUND | {"api", "capture", "checkpoint", "guest", "trace", "replay", "report"},
     "__init__": {"api", "errors"},
     "__main__": {"cli"},
 }

@@ -15,18 +15,20 @@ from disco_trace.trace.schema import EVENT, PAGE, REF
 # Machine.p, parameters.
 (
     X_CPUS, X_RAM, X_TLB, X_FILTER, X_TURN, X_MULT, X_DIV, X_STOP, X_MAX_INSTRUCTIONS,
-    X_FEEDBACK, X_EVENTS, X_PAGES, X_CONTEXTS_FULL, X_NODES, N_X,
-) = range(15)  # fmt: skip
+    X_FEEDBACK, X_EVENTS, X_PAGES, X_CONTEXTS_FULL, X_NODES, X_SAVE, N_X,
+) = range(16)  # fmt: skip
+# X_SAVE: the phase at whose next opening the machine stops to be saved, 0 for none.
 
 # Machine.g, state that belongs to the whole machine.
 (
     G_TURN, G_CPU, G_SEQ, G_REFS, G_PAGE_ROWS, G_EVENTS, G_CONSOLE, G_CONTEXTS, G_EXIT, G_STATUS,
     G_INSTRUCTIONS, G_STOP_CPU, G_PHASE_LOST, G_RESUME, G_FETCH_LINE, G_FETCH_DELTA, G_SINGLE,
-    G_NAMES, N_G,
-) = range(19)  # fmt: skip
+    G_NAMES, G_SAVE, N_G,
+) = range(20)  # fmt: skip
 
 # A turn that a full buffer broke off goes on where it was, so that buffers do not show in results:
-# G_RESUME is 1 + the clock at its start (0: none), the others the hot loop's fetch state.
+# G_RESUME is 1 + the clock at its start (0: none), the others the hot loop's fetch state. So does
+# one that a checkpoint broke off (G_SAVE: the phase of X_SAVE has just been opened).
 
 # Machine.s, int64 words of a CPU.
 (
@@ -56,8 +58,8 @@ T_HI, T_MASK, T_LO0, T_LO1 = range(4)
 # Why the compiled loop came back to Python.
 (
     EXIT_NONE, EXIT_FULL, EXIT_POWER, EXIT_STOP, EXIT_INSTRUCTIONS, EXIT_DEADLOCK, EXIT_CONTEXTS,
-    EXIT_INTERRUPTED, EXIT_BYTES,
-) = range(9)  # fmt: skip
+    EXIT_INTERRUPTED, EXIT_BYTES, EXIT_SAVE,
+) = range(10)  # fmt: skip
 EXIT_REASONS = {
     EXIT_POWER: "power-off",
     EXIT_STOP: "stop-at",
@@ -71,6 +73,8 @@ UART, POWER, CPU_BLOCK, MARKS = 0x1F000000, 0x1F001000, 0x1F002000, 0x1F003000
 IP_IPI, IP_UART, IP_VIRTIO, IP_TIMER = 2, 3, 4, 7
 
 CONSOLE_BYTES = 1 << 16
+# Rows of the table of contexts: it begins with the fewest, and is doubled.
+FEWEST_CONTEXTS, MOST_CONTEXTS = 256, 4096
 CONTEXT_WORDS = 5  # vm, vcpu, asid, phase, 1 + number of the process's name (0: none)
 ASIDS = 256
 # Names of processes that a trace may tell apart, and the bytes of one.
@@ -164,7 +168,7 @@ def build(spec: Any, rows: int) -> Machine:
     s = np.zeros((cpus, CPU_STATE), np.int64)
     s[:, S_NPC] = 4
     s[:, S_DEADLINE] = np.iinfo(np.int64).max
-    contexts = np.zeros((256, CONTEXT_WORDS), np.int64)
+    contexts = np.zeros((FEWEST_CONTEXTS, CONTEXT_WORDS), np.int64)
     return Machine(
         p=p, g=np.zeros(N_G, np.int64), ram=np.zeros(words, np.uint32),
         ops=np.zeros(words, np.uint8), gpr=np.zeros((cpus, GPR_WORDS), np.uint32), cp0=cp0,
