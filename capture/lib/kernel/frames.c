@@ -46,6 +46,9 @@ void frame_share(uint32_t frame) {
   spin_unlock(&frames_lock);
 }
 
+/* Tell whether address spaces beside its owner map a frame. */
+int frame_is_shared(uint32_t frame) { return SHARED_READ(sharers[frame]) != 0; }
+
 /* An address space does not map a frame any more: without sharers it is free. The mark comes
    before the frame can be taken again. */
 void frame_give(uint32_t frame) {
