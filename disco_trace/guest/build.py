@@ -127,7 +127,7 @@ def _link(
     shutil.copytree(lib, scratch / "lib")
     # Also headers, and whatever else the sources include.
     shutil.copytree(folder, scratch / "guest", ignore=shutil.ignore_patterns("*.elf", ".*"))
-    defines = [f"-DKERNEL_BASE={base}", f"-DDEVICE_BASE={devices}"]
+    defines = [f"-DKERNEL_BASE={base}", f"-DDEVICE_BASE={devices}", *compiler.kernel]
     kernel = sorted([*(lib / "kernel").glob("*.c"), *(lib / "kernel").glob("*.S")])
     library = sorted((lib / "user").glob("*.c"))
     jobs = [(f"lib/kernel/{path.name}", "kernel", path, defines) for path in kernel]

@@ -16,14 +16,16 @@ GCC: Final = "mipsel-linux-gnu-gcc"
 LD: Final = "mipsel-linux-gnu-ld"
 _TIMEOUT_SECONDS: Final = 300
 
-# No floating point registers, no position independence, no calls into a C library.
+# No position independence, no calls into a C library; floating point in instructions alone, and
+# each rounded as the source says, so that results do not depend on the compiler.
 _COMMON: Final = (
     "-std=gnu11",
     "-O2",
     "-g0",
     "-Wall",
     "-Wextra",
-    "-msoft-float",
+    "-fno-math-errno",
+    "-ffp-contract=off",
     "-mno-abicalls",
     "-fno-pic",
     "-ffreestanding",
@@ -34,11 +36,16 @@ _COMMON: Final = (
 
 @dataclass(frozen=True)
 class Compiler:
-    """Name a compiler and how to call it: `compile` and `link` are the leading words."""
+    """Name a compiler and how to call it.
+
+    `compile` and `link` are the leading words; `kernel` follows where a kernel is compiled, which
+    must leave the floating-point registers to programs.
+    """
 
     name: str
     compile: tuple[str, ...]
     link: tuple[str, ...]
+    kernel: tuple[str, ...] = ()
 
     def run(self, words: list[str], folder: Path) -> None:
         """Run one command in a folder; DiscoError carries the first lines of what it says."""
@@ -89,10 +96,14 @@ def _gcc() -> Compiler | None:
         "-G0",
         "-march=mips32r2",
         "-mabi=32",
+        "-mhard-float",
+        "-mfp32",
         "-fno-tree-loop-distribute-patterns",
         *_COMMON,
     )
-    return Compiler(f"gcc {version}", (gcc, *flags), (ld, "-EL"))
+    # GCC may keep integers in them otherwise; -msoft-float would be another ABI to the linker.
+    kernel = tuple(f"-ffixed-$f{number}" for number in range(32))
+    return Compiler(f"gcc {version}", (gcc, *flags), (ld, "-EL"), kernel)
 
 
 def _zig() -> Compiler | None:
@@ -100,10 +111,10 @@ def _zig() -> Compiler | None:
         return None
     zig = (sys.executable, "-m", "ziglang")
     version = _first_line([*zig, "version"])
-    target = ("-target", "mipsel-linux-musleabi", "-fno-sanitize=all", "-fno-builtin")
+    target = ("-target", "mipsel-linux-musleabihf", "-fno-sanitize=all", "-fno-builtin")
     return Compiler(
         f"zig {version}",
-        (*zig, "cc", *target, "-mcpu=mips32r2+soft_float+noabicalls", "-mno-gpopt", *_COMMON),
+        (*zig, "cc", *target, "-mcpu=mips32r2+noabicalls", "-mno-gpopt", *_COMMON),
         (*zig, "ld.lld", "-m", "elf32ltsmip"),
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import shutil
 
 import pytest
@@ -53,19 +54,38 @@ def test_a_users_guest(tmp_path):
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["mine.elf", "mine.toml"]
 
 
-@needs_gcc
-def test_the_kernel_takes_nothing_from_the_program(tmp_path):
-    """A compiler may call memcpy by itself: from the kernel that would run user text."""
-    (built,) = build_guest(user_guest(tmp_path, "int main(void) { return 0; }\n"), tmp_path)
+@pytest.mark.parametrize("compiler", ["gcc", "zig"])
+def test_the_kernel_takes_nothing_from_the_program(tmp_path, compiler):
+    """A compiler may call memcpy by itself: from the kernel that would run user text.
+
+    And it leaves the floating-point registers alone, but where it saves and loads them.
+    """
+    if (compiler == "gcc" and shutil.which(GCC) is None) or (
+        compiler == "zig" and importlib.util.find_spec("ziglang") is None
+    ):
+        pytest.skip(f"no {compiler}")
+    folder = user_guest(tmp_path, "int main(void) { return 0; }\n")
+    (built,) = build_guest(folder, tmp_path, compiler=find_compiler(compiler))
     image = load_image(built.path, 64 << 20)
     user = {s.address for s in image.symbols if s.type == "func" and s.address < 0x80000000}
     allowed = {s.address for s in image.symbols if s.name == "user_entry"}
     kernel = [segment for segment in image.segments if segment.vaddr in (0x80000000, 0x80001000)]
     assert len(kernel) == 2  # vectors and text
     end = kernel[1].vaddr + len(kernel[1].data)
+    functions = [
+        s for s in image.symbols if s.type == "func" and kernel[1].vaddr <= s.address < end
+    ]
+    text_end = max(s.address + s.size for s in functions)
+    allowed_float = [
+        (s.address, s.address + s.size) for s in functions if s.name in ("fpu_save", "fpu_load")
+    ]
+    assert len(allowed_float) == 2
     for segment in kernel:
         for at in range(0, len(segment.data) - 3, 4):
             word = int.from_bytes(segment.data[at : at + 4], "little")
+            # COP1, COP1X, LWC1, LDC1, SWC1, SDC1; text holds no data but strings.
+            if word >> 26 in (17, 19, 49, 53, 57, 61) and segment.vaddr + at < text_end:
+                assert any(low <= segment.vaddr + at < high for low, high in allowed_float)
             if word >> 26 in (2, 3):  # J and JAL stay in their 256 MiB, that of the kernel
                 target = (segment.vaddr + at) & 0xF0000000 | (word & 0x3FFFFFF) << 2
                 assert target not in user - allowed

@@ -16,6 +16,7 @@ import pytest
 from disco_trace.guest import build
 from disco_trace.guest.compiler import GCC, find_compiler
 from disco_trace.paths import data_folder
+from tests.guest.host import host_console
 
 QEMU = "qemu-system-mipsel"
 RAM = 64 << 20
@@ -145,6 +146,16 @@ def test_a_program_that_breaks_the_rules_is_ended(board, kind, words):
     console, status = board("fault", f"kind={kind}")
     assert status == 125
     assert words in console
+
+
+@pytest.mark.parametrize("segment", ["kseg0", "supervisor"])
+def test_raytrace(board, segment, tmp_path):
+    """Each pixel in double precision: the same picture as on the host, bit by bit."""
+    words = ("image=40", "ground=16", "spheres=200", "grid=12", "samples=40", "os.tick=200000")
+    console, status = board("raytrace", *words, segment=segment)
+    assert status == 0, console
+    assert console == host_console("raytrace", *words[:-1], folder=tmp_path)
+    assert board("raytrace", *words, "wrong=1", segment=segment)[1] == 1
 
 
 @pytest.mark.parametrize("segment", ["kseg0", "supervisor"])

@@ -118,7 +118,9 @@ uint32_t process_fork(struct cpu *me, const struct frame *frame, const char *nam
   }
   process_name(child, name);
   struct frame *copy = frame_of(thread);
-  *copy = *frame;
+  /* Word by word: for the assignment of a structure a compiler may call the program's memcpy. */
+  const uint32_t *from = (const uint32_t *)frame;
+  for (uint32_t i = 0; i < sizeof *copy / 4; i++) ((uint32_t *)copy)[i] = from[i];
   copy->r[2] = 0;
   if (frame->status & STATUS_FPU) {
     fpu_save(thread->fpu);
