@@ -27,6 +27,11 @@ TABLES = ("accounts", "heat", "moves", "intervals")
 TINY = {
     "radix": ("keys=2K", "bits=6"),
     "database": ("rows=1K", "rounds=1", "products=200", "customers=200"),
+    "raytrace": ("frames=1", "image=8", "ground=6", "spheres=40", "grid=6", "depth=2", "samples=2"),
+    # More processes than CPUs, and slices short enough for them to move.
+    "engineering": ("verilogs=3", "machines=3", "vectors=1", "references=60", "multipliers=2",
+                    "bits=4", "random=100", "sets=64", "lines=1K", "os.tick=2000", "os.slice=1",
+                    "os.balance=2"),
 }
 
 

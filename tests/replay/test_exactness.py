@@ -1,7 +1,7 @@
 """Without feedback, a replay equals a fresh capture at any point that it may change: to the unit.
 
 The replay has one trace, captured once; the fresh capture runs the guest again on the changed
-machine. Neither radix nor database asks for its node, so the number of nodes may change, too.
+machine. No guest of these asks for its node, so the number of nodes may change, too.
 """
 
 from __future__ import annotations

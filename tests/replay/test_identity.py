@@ -22,6 +22,7 @@ from tests.replay.runs import (
     without_results,
 )
 
+GUESTS = sorted(TINY)
 MACHINES = [(1, 1), (4, 4), (4, 2), (8, 8)]
 # Small enough a second level, and thresholds low enough, for pages to move in small guests.
 MOVING = {
@@ -36,7 +37,7 @@ MOVING = {
 
 
 @pytest.mark.parametrize(("cpus", "nodes"), MACHINES)
-@pytest.mark.parametrize("guest", ["radix", "database"])
+@pytest.mark.parametrize("guest", GUESTS)
 def test_no_options_repeat_the_capture(tmp_path, guest, cpus, nodes):
     trace, spec = tmp_path / "t", spec_at(cpus, nodes)
     run_guest(guest, spec, trace)
@@ -49,7 +50,7 @@ def test_no_options_repeat_the_capture(tmp_path, guest, cpus, nodes):
 
 @pytest.mark.parametrize("feedback", ["full", "none"])
 @pytest.mark.parametrize("policy", ["first-touch", "round-robin", "migrate-replicate"])
-@pytest.mark.parametrize("guest", ["radix", "database"])
+@pytest.mark.parametrize("guest", GUESTS)
 def test_policies_live_in_the_capture(tmp_path, guest, policy, feedback):
     sets = MOVING | {"placement__policy": policy, "time__feedback": feedback}
     trace, spec = tmp_path / "t", spec_at(4, 4, **sets)
@@ -67,7 +68,7 @@ def test_policies_live_in_the_capture(tmp_path, guest, policy, feedback):
 @pytest.mark.parametrize("feedback", ["full", "none"])
 @pytest.mark.parametrize("policy", ["migrate", "replicate"])
 @pytest.mark.parametrize(("cpus", "nodes"), [(8, 8), (16, 16), (64, 16)])
-@pytest.mark.parametrize("guest", ["radix", "database", "radix-sseg"])
+@pytest.mark.parametrize("guest", [*GUESTS, "radix-sseg", "engineering-sseg"])
 def test_more_machines_repeat_the_capture(tmp_path, guest, cpus, nodes, policy, feedback):
     sets = MOVING | {"placement__policy": policy, "time__feedback": feedback}
     sets["machine__ram_bytes"] = "32MiB"
