@@ -19,6 +19,7 @@ from disco_trace.compile import prepare
 prepare()
 
 from numba import njit, types  # noqa: E402
+from numba.extending import intrinsic  # noqa: E402
 
 from disco_trace.places import anchor, at, is_state, spot  # noqa: E402
 
@@ -124,3 +125,13 @@ def index(value):  # type: ignore[no-untyped-def]
     bit lets LLVM drop them. Measured in the replay of `database`: see docs/performance.md.
     """
     return value & MOST_INDEX
+
+
+@intrinsic
+def fused(typingctx, a, b, c):  # type: ignore[no-untyped-def]
+    """Return a × b + c, rounded once: an instruction of the host, or a call of its C library."""
+
+    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        return builder.fma(*arguments)
+
+    return types.float64(types.float64, types.float64, types.float64), generate

@@ -20,7 +20,7 @@ from disco_trace.errors import DiscoError
 class Leaf:
     """Describe one value: type, range, choices, default, meaning.
 
-    The type is `int`, `float`, `str`, or `tuple` for a list of texts of at most `high`.
+    The type is `int`, `float`, `bool`, `str`, or `tuple` for a list of texts of at most `high`.
     """
 
     path: str
@@ -40,6 +40,8 @@ class Leaf:
             return f"one of {', '.join(self.choices)}"
         if self.type is str:
             return f"a text of {self.low} to {self.high} characters"
+        if self.type is bool:
+            return "true or false"
         if self.type is tuple:
             return f"a list of at most {self.high} texts (in a word: with commas between)"
         kind = "a number" if self.type is float else "a whole number"
@@ -74,6 +76,8 @@ class Leaf:
     def _convert(self, value: Any) -> Any:
         if self.type is str:
             return value if isinstance(value, str) else None
+        if self.type is bool:
+            return value if isinstance(value, bool) else {"true": True, "false": False}.get(value)
         if self.type is tuple:
             if isinstance(value, str):
                 value = value.split(",") if value else ()
@@ -136,6 +140,8 @@ def _walk(info: Any, path: str, default: Any, found: dict[str, Leaf]) -> None:
     if isinstance(info, inspect.IntType | inspect.FloatType):
         limits = {"low": info.ge, "high": info.le, "multiple_of": info.multiple_of}
         kind: type = int if isinstance(info, inspect.IntType) else float
+    elif isinstance(info, inspect.BoolType):
+        kind = bool
     elif isinstance(info, inspect.LiteralType):
         # Inspection sorts the choices; the order of the definition reads better.
         kind, limits = str, {"choices": tuple(str(choice) for choice in info.values)}

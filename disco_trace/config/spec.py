@@ -71,7 +71,8 @@ class L2Cache(_Part, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class Machine(_Part, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Describe what a guest runs on, down to the first-level caches: what a replay cannot change.
 
-    CPU c belongs to node `c * nodes // cpus`.
+    CPU c belongs to node `c * nodes // cpus`. Costs of multiplies, divides and floating point are
+    whole latencies in cycles, those of the MIPS R10000; every other instruction takes one cycle.
     """
 
     cpus: Annotated[int, Meta(ge=1, le=64, description="processors")] = 1
@@ -95,9 +96,35 @@ class Machine(_Part, frozen=True, kw_only=True, forbid_unknown_fields=True):
         int,
         Meta(ge=1, le=64, description="pages remembered between page references", extra=_POWER),
     ] = 8
+    fpu: Annotated[bool, Meta(description="whether the CPUs have a floating-point unit")] = True
     turn_cycles: Annotated[int, Meta(ge=1, le=200, description="longest turn of a CPU")] = 200
     mult_cycles: Annotated[int, Meta(ge=1, le=1000, description="whole cost of a multiply")] = 5
     div_cycles: Annotated[int, Meta(ge=1, le=1000, description="whole cost of a divide")] = 35
+    fpu_add_cycles: Annotated[
+        int, Meta(ge=1, le=1000, description="floating-point add, subtract, compare, convert")
+    ] = 2
+    fpu_mul_cycles: Annotated[int, Meta(ge=1, le=1000, description="floating-point multiply")] = 2
+    fpu_madd_cycles: Annotated[
+        int, Meta(ge=1, le=1000, description="floating-point multiply and add")
+    ] = 4
+    fpu_div_single_cycles: Annotated[
+        int, Meta(ge=1, le=1000, description="single divide, reciprocal")
+    ] = 12
+    fpu_div_double_cycles: Annotated[
+        int, Meta(ge=1, le=1000, description="double divide, reciprocal")
+    ] = 19
+    fpu_sqrt_single_cycles: Annotated[
+        int, Meta(ge=1, le=1000, description="single square root")
+    ] = 18
+    fpu_sqrt_double_cycles: Annotated[
+        int, Meta(ge=1, le=1000, description="double square root")
+    ] = 33
+    fpu_rsqrt_single_cycles: Annotated[
+        int, Meta(ge=1, le=1000, description="single reciprocal square root")
+    ] = 30
+    fpu_rsqrt_double_cycles: Annotated[
+        int, Meta(ge=1, le=1000, description="double reciprocal square root")
+    ] = 52
     seed: Annotated[int, Meta(ge=0, le=2**32 - 1, description="seed of simulated randomness")] = 0
     disks: Annotated[
         tuple[DiskName, ...],

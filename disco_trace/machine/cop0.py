@@ -34,9 +34,10 @@ from disco_trace.machine.layout import (
     WIRED,
     X_FEEDBACK,
     X_FILTER,
+    X_FPU,
     X_TLB,
 )
-from disco_trace.machine.registers import WRITABLE
+from disco_trace.machine.registers import FPU_STATUS, WRITABLE
 from disco_trace.machine.slots import NEVER
 from disco_trace.machine.translate import find_entry
 from disco_trace.memory.events import INTERRUPTS, TIMER_PROGRAMMED, TLB_OPS
@@ -96,6 +97,8 @@ def write(mc, m, cpu, register, value, work):
         return 0
     new = (k[register] & ~mask & 0xFFFFFFFF) | (value & mask)
     if register == STATUS:
+        if mc.p[X_FPU] != 0:
+            new = (new & ~FPU_STATUS) | (value & FPU_STATUS)
         return change_status(mc, m, cpu, new, 1, s[0], work)
     if register == COMPARE:
         k[COMPARE] = new

@@ -13,10 +13,10 @@ from disco_trace.machine.isa import (
     NOP,
     PHASE,
     RESERVED,
+    RESERVED_FLOAT,
 )
 
 _ADDIU = ID["addiu"]
-_ANY_COP1 = ID["mfc1"]
 
 
 @helper
@@ -24,8 +24,8 @@ def decode(word):
     """Return the opcode id of a word; RESERVED if the architecture defines no instruction.
 
     Instructions whose only effect is on register 0 become NOP, and `addiu $0, $0, n` a phase
-    mark. Undefined encodings of coprocessor 1 decode to one of its instructions, because an
-    unusable coprocessor is reported before a reserved encoding.
+    mark. Undefined encodings of coprocessor 1 have an id of their own, because an unusable
+    coprocessor is reported before a reserved encoding.
     """
     major = (word >> 26) & 63
     for row in range(DECODE_START[major], DECODE_START[major + 1]):
@@ -38,5 +38,5 @@ def decode(word):
                 return NOP
             return op
     if major == 17 or major == 19:
-        return _ANY_COP1
+        return RESERVED_FLOAT
     return RESERVED

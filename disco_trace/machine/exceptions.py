@@ -34,7 +34,7 @@ from disco_trace.machine.layout import (
 from disco_trace.machine.translate import ADEL, ADES, MOD, TLBS
 from disco_trace.memory.events import EXCEPTIONS, RETURNS
 
-INT, SYS, BP, RI, CPU_UNUSABLE, OV, TR = 0, 8, 9, 10, 11, 12, 13
+INT, SYS, BP, RI, CPU_UNUSABLE, OV, TR, FPE = 0, 8, 9, 10, 11, 12, 13, 15
 EXL, ERL, BEV, CAUSE_IV = 2, 4, 1 << 22, 1 << 23
 
 

@@ -10,8 +10,46 @@ from __future__ import annotations
 import numpy as np
 
 from disco_trace.jit import inline
+from disco_trace.machine.fpu.fast import (
+    HARD,
+    ROUNDED,
+    condition_bit,
+    double_at,
+    float_add,
+    float_compare,
+    float_convert,
+    float_divide,
+    float_multiply,
+    float_root,
+    float_sign,
+    float_truncate,
+    set_condition,
+    settle,
+)
+from disco_trace.machine.fpu.table import (
+    ABS,
+    ADD,
+    COMPARE,
+    COST,
+    CVT,
+    DIV,
+    HOT_KIND,
+    LEAVES,
+    MADD,
+    MUL,
+    NEG,
+    NMSUB,
+    SOURCE,
+    SQRT,
+    SUB,
+    TARGET,
+    TRUNC,
+    D,
+    S,
+    W,
+)
 from disco_trace.machine.isa import ID, NOP, TABLE, UNDECODED
-from disco_trace.machine.layout import HI, LO, S_LL, S_LLADDR
+from disco_trace.machine.layout import HI, LO, S_LL, S_LLADDR, X_FPU_COSTS
 from disco_trace.machine.registers import PLAIN_READ, PLAIN_WRITE
 
 # Opcode ids, by mnemonic.
@@ -29,6 +67,22 @@ from disco_trace.machine.registers import PLAIN_READ, PLAIN_WRITE
     O_LDC2, O_SWC2, O_SDC2,
 ) = (ID[row.name] for row in TABLE if "F" not in row.flags)  # fmt: skip
 
+# Those of coprocessor 1 that the hot loop knows; `fpu.execute` does the others.
+(
+    O_MOVF, O_MOVT, O_MFC1, O_MTC1, O_MFHC1, O_MTHC1, O_BC1F, O_BC1T, O_BC1FL, O_BC1TL,
+    O_LWC1, O_LDC1, O_SWC1, O_SDC1, O_LWXC1, O_LDXC1, O_LUXC1, O_SWXC1, O_SDXC1, O_SUXC1, O_PREFX,
+) = (
+    ID[name]
+    for names in (
+        "movf movt mfc1 mtc1 mfhc1 mthc1 bc1f bc1t bc1fl bc1tl lwc1 ldc1 swc1 sdc1",
+        "lwxc1 ldxc1 luxc1 swxc1 sdxc1 suxc1 prefx",
+    )
+    for name in names.split()
+)  # fmt: skip
+O_MOV_S, O_MOV_D, O_MOVF_S, O_MOVN_D = (ID[n] for n in ("mov.s", "mov.d", "movf.s", "movn.d"))
+# Arithmetic, whose rows stand together.
+FIRST_FLOAT, LAST_FLOAT = ID["add.s"], ID["c.cond.d"]
+
 U = np.uint64
 M32 = U(0xFFFFFFFF)
 SIGN = U(0x80000000)
@@ -44,6 +98,9 @@ LOAD_BITS = U(0xFFFFFFFF00000002)
 STORE_BITS = U(0xFFFFFFFF00000003)
 U1, U2, U3, U4, U8, U12, U16, U24, U32 = (U(n) for n in (1, 2, 3, 4, 8, 12, 16, 24, 32))
 SH_RS, SH_RT, SH_RD, SH_SA = U(21), U(16), U(11), U(6)
+
+U7 = U(7)
+DOUBLE = U(1 << 21)  # set in instructions of the format D, clear in S
 
 # Why the hot loop was left.
 W_LIMIT, W_FETCH, W_LOAD, W_STORE, W_SLOW, W_TRAP, W_OVERFLOW, W_DECODE, W_SC_FAIL, W_SC = range(10)
@@ -194,8 +251,18 @@ def stored(op, va, word, value):
 
 
 @inline
+def sa_of(w):
+    """Return the shift amount of an instruction word, which is also the FPU's fd."""
+    return (w >> SH_SA) & LOW5
+
+
+@inline
 def access_size(op):
     """Return the alignment that a memory instruction demands, in bytes."""
+    if op == O_LDC1 or op == O_SDC1 or op == O_LDXC1 or op == O_SDXC1:
+        return 8
+    if op == O_LWC1 or op == O_SWC1 or op == O_LWXC1 or op == O_SWXC1:
+        return 4
     if op == O_LW or op == O_SW or op == O_LL or op == O_SC:
         return 4
     if op == O_LH or op == O_LHU or op == O_SH:
@@ -234,6 +301,7 @@ def divide(a, b):
 def run_hot(
     n, limit, pc, npc, slot, fbase, fdelta, fmask, stop_line,
     r, s, f, fm, useg_end, kseg0_size, high_size, ram, ops, l1, geometry, costs, k, privileged,
+    fpu, p,
 ):  # fmt: skip
     """Run instructions that hit until `limit` base cycles or until something else is needed.
 
@@ -241,9 +309,15 @@ def run_hot(
     what to add to its addresses, op, word, address, cycles beyond one an instruction). `why`
     other than W_LIMIT and W_FETCH stands for the instruction at "instruction's address", already
     counted and stepped over.
+
+    fpu: the CPU's FPU registers as words, singles, doubles and 64-bit values, Status.FR, and masks
+    of words that leave the loop: MAJOR with the FPU disabled; that and odd registers of 64-bit
+    values with Status.FR = 0; that and MAJOR where only the slow way knows the results of
+    arithmetic (another rounding mode, or Inexact enabled).
     """
     itags, iorder, ishift, isets, iways, dtags, dorder, dshift, dsets, dways = geometry
     mult_extra, div_extra = costs
+    words, singles, doubles, wide, fr, off, odd, slow = fpu
     why = W_LIMIT
     op = np.int64(0)
     w = U(0)
@@ -608,9 +682,190 @@ def run_hot(
             k[register] = (U(k[register]) & ~mask) | (U(r[rt_of(w)]) & mask)
         elif op == O_SYNC or op == O_PREF:
             pass
+        elif (
+            op == O_LWC1 or op == O_LDC1 or op == O_LWXC1 or op == O_LDXC1 or op == O_LUXC1
+        ):  # fmt: skip
+            hard = w & off
+            if op == O_LWC1 or op == O_LDC1:
+                va = (U(r[rs_of(w)]) + imm16(w)) & M32
+                number = rt_of(w)
+            else:
+                va = (U(r[rs_of(w)]) + U(r[rt_of(w)])) & M32
+                number = sa_of(w)
+                if op == O_LDXC1:
+                    hard = w & odd & LEAVES[U(op)]
+                elif op == O_LUXC1:
+                    va &= ~U7
+                    hard = odd
+            if hard != U(0):
+                why = W_SLOW
+                break
+            pa = load_word_address(
+                va, f, fm, useg_end, kseg0_size, high_size, l1, dtags, dorder, dshift, dsets, dways
+            )
+            if op == O_LWC1 or op == O_LWXC1:
+                if pa & U3 != U(0):
+                    why = W_LOAD
+                    break
+                words[number << fr] = ram[pa >> U2]
+            else:
+                if pa & U7 != U(0):
+                    why = W_LOAD
+                    break
+                wide[double_at(number, fr)] = U(ram[pa >> U2]) | (U(ram[(pa >> U2) + U1]) << U32)
+            data += 1
+        elif (
+            op == O_SWC1 or op == O_SDC1 or op == O_SWXC1 or op == O_SDXC1 or op == O_SUXC1
+        ):  # fmt: skip
+            hard = w & off
+            if op == O_SWC1 or op == O_SDC1:
+                va = (U(r[rs_of(w)]) + imm16(w)) & M32
+                number = rt_of(w)
+            else:
+                va = (U(r[rs_of(w)]) + U(r[rt_of(w)])) & M32
+                number = rd_of(w)
+                if op == O_SDXC1:
+                    hard = w & odd & LEAVES[U(op)]
+                elif op == O_SUXC1:
+                    va &= ~U7
+                    hard = odd
+            if hard != U(0):
+                why = W_SLOW
+                break
+            pa = store_word_address(
+                va, f, fm, useg_end, kseg0_size, high_size, l1, dtags, dorder, dshift, dsets, dways
+            )
+            if op == O_SWC1 or op == O_SWXC1:
+                if pa & U3 != U(0):
+                    why = W_STORE
+                    break
+                ram[pa >> U2] = words[number << fr]
+            else:
+                if pa & U7 != U(0):
+                    why = W_STORE
+                    break
+                value = wide[double_at(number, fr)]
+                ram[pa >> U2] = value & M32
+                ram[(pa >> U2) + U1] = value >> U32
+                ops[(pa >> U2) + U1] = 0
+            ops[pa >> U2] = 0
+            data += 1
+        elif op == O_MTC1 or op == O_MTHC1 or op == O_MFC1 or op == O_MFHC1:
+            if w & off != U(0):
+                why = W_SLOW
+                break
+            at = rd_of(w) << fr
+            if op == O_MTHC1 or op == O_MFHC1:
+                at |= U1
+            if op == O_MTC1 or op == O_MTHC1:
+                words[at] = r[rt_of(w)]
+            else:
+                r[rt_of(w)] = words[at]
+                r[0] = 0
+        elif op == O_BC1F or op == O_BC1T or op == O_BC1FL or op == O_BC1TL:
+            if w & off != U(0):
+                why = W_SLOW
+                break
+            if condition_bit(wide, w) == rt_of(w) & U1:
+                npc = branch_target(pc, w)
+                slot = np.int64(1)
+            elif op == O_BC1F or op == O_BC1T:
+                slot = np.int64(1)
+            else:
+                pc = npc
+                npc = (npc + U4) & M32
+        elif op == O_MOVF or op == O_MOVT:
+            if off != U(0):
+                why = W_SLOW
+                break
+            if condition_bit(wide, w) == rt_of(w) & U1:
+                r[rd_of(w)] = r[rs_of(w)]
+                r[0] = 0
+        elif op == O_PREFX:
+            if w & off != U(0):
+                why = W_SLOW
+                break
         elif op == UNDECODED:
             why = W_DECODE
             break
+        elif FIRST_FLOAT <= op <= LAST_FLOAT:
+            # All arithmetic has this form: operands, result, and whether it is known to be right.
+            number = U(op)
+            kind = HOT_KIND[number]
+            source = SOURCE[number]
+            target = TARGET[number]
+            at = rd_of(w) << fr
+            if source == D:
+                x = doubles[at >> U1]
+                y = doubles[double_at(rt_of(w), fr)]
+            elif source == S:
+                x = np.float64(singles[at])
+                y = np.float64(singles[rt_of(w) << fr])
+            else:
+                x = np.float64(signed(U(words[at])))
+                y = x
+            single = target == S
+            if kind == ADD:
+                result, how = float_add(x, y, single)
+            elif kind == SUB:
+                result, how = float_add(x, -y, single)
+            elif kind == MUL:
+                result, how = float_multiply(x, y, single)
+            elif kind == DIV:
+                result, how = float_divide(x, y, single)
+            elif kind == SQRT:
+                result, how = float_root(x, single)
+            elif MADD <= kind <= NMSUB:
+                result, how = float_multiply(x, y, single)
+                at = rs_of(w) << fr
+                y = np.float64(singles[at]) if single else doubles[at >> U1]
+                result, more = float_add(result, -y if w & U8 != U(0) else y, single)
+                how |= more
+                result = -result if w & U16 != U(0) else result
+            elif kind == COMPARE:
+                result, how = float_compare(x, y, w)
+            elif kind == CVT and target < W:
+                result, how = float_convert(x, single)
+            elif kind == CVT or kind == TRUNC:
+                result, how = float_truncate(x)
+                how += np.int64(how == ROUNDED and kind == CVT)
+            elif kind == ABS or kind == NEG:
+                result, how = float_sign(x, kind == ABS)
+            else:
+                result, how = x, HARD
+            if how >= HARD or w & slow & LEAVES[number] != U(0):
+                why = W_SLOW
+                break
+            at = sa_of(w) << fr
+            if kind == COMPARE:
+                set_condition(wide, w, result)
+            else:
+                if target == D:
+                    doubles[at >> U1] = result
+                elif target == S:
+                    singles[at] = np.float32(result)
+                else:
+                    words[at] = U(np.int64(result)) & M32
+                settle(wide, how)
+            extra += p[X_FPU_COSTS + COST[number]]
+            n += p[X_FPU_COSTS + COST[number]]
+        elif op == O_MOV_S or op == O_MOV_D or O_MOVF_S <= op <= O_MOVN_D:
+            taken = True
+            function = w & U(63)
+            if function == U(17):  # movf, movt
+                taken = condition_bit(wide, w) == rt_of(w) & U1
+            elif function == U(18):  # movz
+                taken = r[rt_of(w)] == 0
+            elif function == U(19):  # movn
+                taken = r[rt_of(w)] != 0
+            if w & odd & LEAVES[U(op)] != U(0):
+                why = W_SLOW
+                break
+            if taken:
+                if w & DOUBLE == U(0):
+                    words[sa_of(w) << fr] = words[rd_of(w) << fr]
+                else:
+                    wide[double_at(sa_of(w), fr)] = wide[double_at(rd_of(w), fr)]
         else:
             why = W_SLOW
             break

@@ -1,10 +1,10 @@
 """The instruction table: the single source for decode, disassembly checks and later translation.
 
 Each row gives a mnemonic, its 32-bit encoding and flags. In an encoding, 0 and 1 are fixed bits,
-letters are operand fields (s rs, t rt, d rd, a shift amount, i immediate, c code, f format,
-w FPU register ft, x fs, y fd, h hint, k condition code, e select, n ignored). The row's index is
-the dense opcode id that the execute loop dispatches on; `tests/machine/test_isa.py` matches rows
-to arms.
+letters are operand fields (s rs, t rt, d rd, a shift amount, i immediate, c code, v FPU register
+fr, w ft, x fs, y fd, h hint, k condition code, e select, n ignored). Each format of an FPU
+operation is a row; formats without a row are reserved. The row's index is the dense opcode id
+that the execute loop dispatches on; `tests/machine/test_isa.py` matches rows to arms.
 
 Source: MIPS32 Architecture for Programmers, volume II, revision 2.62.
 """
@@ -15,8 +15,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-UNDECODED, RESERVED, NOP, PHASE = range(4)
-FIRST_ROW = 4
+# RESERVED_FLOAT: an undefined operation of coprocessor 1, which is unusable before it is reserved.
+UNDECODED, RESERVED, NOP, PHASE, RESERVED_FLOAT = range(5)
+FIRST_ROW = 5
 
 
 @dataclass(frozen=True)
@@ -75,8 +76,33 @@ def _cop0(name: str, funct: int) -> Row:
     return Row(name, f"010000 1 nnnnnnnnnnnnnnnnnnn {funct:06b}", "P")
 
 
-def _float(name: str, funct: int) -> Row:
-    return Row(name, f"010001 1ffff wwwww xxxxx yyyyy {funct:06b}", "F")
+_FORMATS = {"s": 16, "d": 17, "w": 20, "l": 21}
+
+
+def _float(
+    name: str, funct: int, formats: str = "sd", fields: str = "nnnnn xxxxx yyyyy"
+) -> tuple[Row, ...]:
+    return tuple(
+        Row(f"{name}.{letter}", f"010001 {_FORMATS[letter]:05b} {fields} {funct:06b}", "F")
+        for letter in formats
+    )
+
+
+def _binary(name: str, funct: int) -> tuple[Row, ...]:
+    return _float(name, funct, fields="wwwww xxxxx yyyyy")
+
+
+def _condition(letter: str) -> Row:
+    encoding = f"010001 {_FORMATS[letter]:05b} wwwww xxxxx kkk00 11cccc"
+    return Row(f"c.cond.{letter}", encoding, "F")
+
+
+def _multiply_add(name: str, funct: int) -> tuple[Row, ...]:
+    fields = "010011 vvvvv wwwww xxxxx yyyyy"
+    return tuple(
+        Row(f"{name}.{letter}", f"{fields} {funct | which:06b}", "F")
+        for which, letter in enumerate("sd")
+    )
 
 
 TABLE: tuple[Row, ...] = (
@@ -127,16 +153,20 @@ TABLE: tuple[Row, ...] = (
     Row("bc1t", "010001 01000 kkk01 iiiiiiiiiiiiiiii", "BF"),
     Row("bc1fl", "010001 01000 kkk10 iiiiiiiiiiiiiiii", "BLF"),
     Row("bc1tl", "010001 01000 kkk11 iiiiiiiiiiiiiiii", "BLF"),
-    _float("add.fmt", 0), _float("sub.fmt", 1), _float("mul.fmt", 2), _float("div.fmt", 3),
-    _float("sqrt.fmt", 4), _float("abs.fmt", 5), _float("mov.fmt", 6), _float("neg.fmt", 7),
-    _float("round.l", 8), _float("trunc.l", 9), _float("ceil.l", 10), _float("floor.l", 11),
-    _float("round.w", 12), _float("trunc.w", 13), _float("ceil.w", 14), _float("floor.w", 15),
-    Row("movf.fmt", "010001 1ffff kkk00 xxxxx yyyyy 010001", "F"),
-    Row("movt.fmt", "010001 1ffff kkk01 xxxxx yyyyy 010001", "F"),
-    _float("movz.fmt", 18), _float("movn.fmt", 19), _float("recip.fmt", 21),
-    _float("rsqrt.fmt", 22), _float("cvt.s", 32), _float("cvt.d", 33), _float("cvt.w", 36),
-    _float("cvt.l", 37),
-    Row("c.cond", "010001 1ffff wwwww xxxxx kkk00 11cccc", "F"),
+    *_float("mov", 6), *_float("movf", 17, fields="kkk00 xxxxx yyyyy"),
+    *_float("movt", 17, fields="kkk01 xxxxx yyyyy"),
+    *_float("movz", 18, fields="ttttt xxxxx yyyyy"),
+    *_float("movn", 19, fields="ttttt xxxxx yyyyy"),
+    # From here to the comparisons stands all arithmetic of coprocessor 1, for the hot loop.
+    *_binary("add", 0), *_binary("sub", 1), *_binary("mul", 2), *_binary("div", 3),
+    *_float("sqrt", 4), *_float("abs", 5), *_float("neg", 7),
+    *_float("round.l", 8), *_float("trunc.l", 9), *_float("ceil.l", 10), *_float("floor.l", 11),
+    *_float("round.w", 12), *_float("trunc.w", 13), *_float("ceil.w", 14),
+    *_float("floor.w", 15), *_float("recip", 21), *_float("rsqrt", 22),
+    *_float("cvt.s", 32, "dwl"), *_float("cvt.d", 33, "swl"), *_float("cvt.w", 36),
+    *_float("cvt.l", 37), *_multiply_add("madd", 32), *_multiply_add("msub", 40),
+    *_multiply_add("nmadd", 48), *_multiply_add("nmsub", 56),
+    _condition("s"), _condition("d"),
     Row("cop2", "010010 " + "n" * 26),
     Row("lwxc1", "010011 sssss ttttt nnnnn yyyyy 000000", "FM"),
     Row("ldxc1", "010011 sssss ttttt nnnnn yyyyy 000001", "FM"),
@@ -145,10 +175,6 @@ TABLE: tuple[Row, ...] = (
     Row("sdxc1", "010011 sssss ttttt xxxxx nnnnn 001001", "FMW"),
     Row("suxc1", "010011 sssss ttttt xxxxx nnnnn 001101", "FMW"),
     Row("prefx", "010011 sssss ttttt hhhhh nnnnn 001111", "F"),
-    Row("madd.fmt", "010011 sssss wwwww xxxxx yyyyy 100fff", "F"),
-    Row("msub.fmt", "010011 sssss wwwww xxxxx yyyyy 101fff", "F"),
-    Row("nmadd.fmt", "010011 sssss wwwww xxxxx yyyyy 110fff", "F"),
-    Row("nmsub.fmt", "010011 sssss wwwww xxxxx yyyyy 111fff", "F"),
     _immediate("beql", 20, "BL"), _immediate("bnel", 21, "BL"),
     Row("blezl", "010110 sssss 00000 iiiiiiiiiiiiiiii", "BL"),
     Row("bgtzl", "010111 sssss 00000 iiiiiiiiiiiiiiii", "BL"),
@@ -173,11 +199,8 @@ TABLE: tuple[Row, ...] = (
 )  # fmt: skip
 
 ID = {row.name: FIRST_ROW + index for index, row in enumerate(TABLE)}
-NAMES = ("undecoded", "reserved", "nop", "phase", *(row.name for row in TABLE))
+NAMES = ("undecoded", "reserved", "nop", "phase", "reserved-float", *(row.name for row in TABLE))
 assert len(NAMES) == len(ID) + FIRST_ROW <= 256
-
-# Any operation of coprocessor 1 that no row matches: unusable first, reserved only with CU1 set.
-COP1_OPCODES = (17, 19, 49, 53, 57, 61)
 
 
 def _decode_tables() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -200,5 +223,6 @@ def _decode_tables() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np
 
 DECODE_START, DECODE_MATCH, DECODE_MASK, DECODE_ID, DECODE_DESTINATION = _decode_tables()
 
-# Instructions that the execute loop hands to the coprocessor's file, by their flag.
-IS_FLOAT = np.array([False] * FIRST_ROW + ["F" in row.flags for row in TABLE])
+# Operations of coprocessor 1, by opcode id.
+IS_FLOAT = np.array([n == RESERVED_FLOAT for n in range(FIRST_ROW)]
+                    + ["F" in row.flags for row in TABLE])  # fmt: skip

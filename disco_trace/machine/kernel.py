@@ -33,6 +33,9 @@ from disco_trace.machine.exceptions import (
     leave,
     take,
 )
+from disco_trace.machine.fpu.execute import execute
+from disco_trace.machine.fpu.memory import float_access
+from disco_trace.machine.fpu.table import ANY_ODD, COST, MAJOR
 from disco_trace.machine.hot import (
     M32,
     NO_LINE,
@@ -101,6 +104,7 @@ from disco_trace.machine.layout import (
     EXIT_LOCKUP,
     EXIT_NONE,
     EXIT_STOP,
+    FCSR,
     G_CONSOLE,
     G_CONTEXTS,
     G_CPU,
@@ -139,6 +143,8 @@ from disco_trace.machine.layout import (
     S_WAITING,
     S_WAKER,
     STATUS,
+    STATUS_CU1,
+    STATUS_FR,
     TAGHI,
     TAGLO,
     USERLOCAL,
@@ -146,6 +152,7 @@ from disco_trace.machine.layout import (
     X_CPUS,
     X_DIV,
     X_FILTER,
+    X_FPU_COSTS,
     X_MAX_INSTRUCTIONS,
     X_MULT,
     X_RAM,
@@ -219,6 +226,9 @@ DEVICE_STEP = 100
 
 # KSEG0 and KSEG1 together: where no change of the TLB moves the instructions.
 UNMAPPED = U(0x40000000)
+
+# Of FCSR: rounding to nearest, Inexact disabled (both bits and this one clear).
+FAST_FCSR = U(0x83)
 
 # A single CPU's turn has nobody to be fair to: longer turns, same result.
 LONE_TURN = 1 << 14
@@ -464,6 +474,9 @@ def run(mc, m, budget):
         s = mc.s[cpu]
         k = mc.cp0[cpu]
         f = mc.filter[cpu]
+        wide = mc.fpr[cpu]
+        words, singles = wide.view(np.uint32), wide.view(np.float32)
+        doubles = wide.view(np.float64)
         first = cpu * m.p[P_L1_STRIDE]
         geometry = (
             U(first + m.p[P_I_TAGS]), U(first + m.p[P_I_ORDER]), ishift, isets, iways,
@@ -532,11 +545,18 @@ def run(mc, m, budget):
             if (mode == 0 or mode == 3) and is_cached(k[CONFIG] & 7):
                 kseg0_size = U(p[X_RAM])
 
+            off = U(0) if k[STATUS] & STATUS_CU1 else U(MAJOR)
+            fr, odd = U1, off
+            if k[STATUS] & STATUS_FR == 0:
+                fr, odd = U(0), off | U(ANY_ODD)
+            slow = odd if wide[FCSR] & FAST_FCSR == U(0) else odd | U(MAJOR)
+            fpu = (words, singles, doubles, wide, fr, off, odd, slow)
+
             pc = U(s[S_PC])
             why, n, pc, npc, slot, cur, was_slot, fbase, fdelta, op, w, va, extra, data = run_hot(
                 n, limit, pc, U(s[S_NPC]), s[S_SLOT], fbase, fdelta, fmask, stop_line,
                 r, s, f, fm, useg_end, kseg0_size, high_size, ram, ops, l1, geometry, costs,
-                k, privileged,
+                k, privileged, fpu, p,
             )  # fmt: skip
             s[S_EXTRA] += extra
             s[S_DATA] += data
@@ -647,9 +667,14 @@ def run(mc, m, budget):
                     continue
                 n = np.int64(1)
                 s[S_DATA] += 1
-                if physical < p[X_RAM]:
-                    if access == A_STORE:
-                        clear_reservations(mc, m, cpu, physical)
+                if physical < p[X_RAM] and access == A_STORE:
+                    clear_reservations(mc, m, cpu, physical)
+                if IS_FLOAT[op]:
+                    done = float_access(mc, m, cpu, op, w, physical, n)
+                    if done & 2:
+                        n = np.int64(0)
+                    yielded = done & 1 != 0
+                elif physical < p[X_RAM]:
                     finish_access(mc, cpu, op, w, va, physical)
                 elif access == A_LOAD:
                     rt = rt_of(w)
@@ -714,8 +739,14 @@ def run(mc, m, budget):
                 if rdhwr(mc, m, cpu, w, privileged, n) == 0:
                     code = RI
             elif IS_FLOAT[op]:
-                code = CPU_UNUSABLE
-                unit = 1
+                if k[STATUS] & STATUS_CU1 == 0:
+                    code = CPU_UNUSABLE
+                    unit = 1
+                else:
+                    code = execute(wide, r, np.int64(k[STATUS]), op, np.int64(w))
+                    if code < 0:
+                        n += p[X_FPU_COSTS + COST[op]]
+                        s[S_EXTRA] += p[X_FPU_COSTS + COST[op]]
             elif op == O_COP2 or op == O_LWC2 or op == O_LDC2 or op == O_SWC2 or op == O_SDC2:
                 code = CPU_UNUSABLE
                 unit = 2

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from disco_trace.machine.fpu.table import COSTS as FPU_COSTS
 from disco_trace.machine.slots import (
     ACTION_WORDS,
     ACTIONS,
@@ -26,8 +27,10 @@ from disco_trace.trace.schema import EVENT, PAGE, REF
 # Machine.p, parameters.
 (
     X_CPUS, X_RAM, X_TLB, X_FILTER, X_TURN, X_MULT, X_DIV, X_STOP, X_MAX_INSTRUCTIONS,
-    X_FEEDBACK, X_EVENTS, X_PAGES, X_CONTEXTS_FULL, X_NODES, N_X,
-) = range(15)  # fmt: skip
+    X_FEEDBACK, X_EVENTS, X_PAGES, X_CONTEXTS_FULL, X_NODES, X_FPU, X_FPU_COSTS,
+) = range(16)  # fmt: skip
+# X_FPU_COSTS …: what FPU instructions cost, in the order of `fpu.table.COSTS`, then 0 for no cost.
+N_X = X_FPU_COSTS + 10
 
 # Machine.g, state that belongs to the whole machine.
 (
@@ -70,6 +73,14 @@ CONFIG, CONFIG1, CONFIG2, CONFIG3, CONFIG7, LLADDR = 128, 129, 130, 131, 135, 13
 ERRCTL, TAGLO, DTAGLO, TAGHI, DTAGHI = 208, 224, 226, 232, 234
 ERROREPC, DESAVE, DEPC = 240, 248, 192
 CP0_WORDS = 256
+STATUS_CU1, STATUS_FR = 1 << 29, 1 << 26
+
+# A CPU's FPU: 32 registers of 64 bits, or with Status.FR = 0 the first 16 as 32 words (a double
+# in an even and the next odd one), then FCSR.
+FCSR = 32
+FPR_WORDS = 33
+# F64, L, W, D, S; the processor's identification is PRId's.
+FIR_VALUE = 0x00739300
 
 TLB_WORDS = 4  # EntryHi, PageMask, EntryLo0, EntryLo1
 MAX_TLB = 64
@@ -111,8 +122,9 @@ class Machine(NamedTuple):
     """Hold everything of the machine but its memory system.
 
     ram: uint32 words. ops: uint8 dense opcode id per word, 0 where not decoded yet (a store clears
-    it). gpr: uint32 [cpus, GPR_WORDS]. cp0: uint32 [cpus, CP0_WORDS]. fpr: uint64 [cpus, 34].
-    s: int64 [cpus, CPU_STATE]. tlb: uint32 [cpus, MAX_TLB * TLB_WORDS]. filter: uint64 [cpus, 64]:
+    it). gpr: uint32 [cpus, GPR_WORDS]. cp0: uint32 [cpus, CP0_WORDS].
+    fpr: uint64 [cpus, FPR_WORDS]. s: int64 [cpus, CPU_STATE].
+    tlb: uint32 [cpus, MAX_TLB * TLB_WORDS]. filter: uint64 [cpus, 64]:
     `(page + 2^20) << 32 | frame address | uncached << 1 | writable`.
     hint: uint8 [cpus, 256]: where a page's TLB entry was last seen.
     contexts: int64 [capacity, CONTEXT_WORDS]. uart: int64 [16].
@@ -155,7 +167,7 @@ def buffers(rows: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def config1(spec: Any) -> int:
-    """Encode Config1 from the first-level caches and TLB, without an FPU."""
+    """Encode Config1 from the first-level caches, the TLB and the FPU."""
 
     def cache(level: Any) -> int:
         sets = level.size_bytes // (level.ways * level.line_bytes)
@@ -166,7 +178,8 @@ def config1(spec: Any) -> int:
 
     # I fields in 24:16, D fields in 15:7; line 0 would mean "no cache".
     i, d = cache(spec.machine.l1i), cache(spec.machine.l1d)
-    return 1 << 31 | (spec.machine.tlb_entries - 1) << 25 | (i & 0x1FF) << 16 | (d & 0x1FF) << 7
+    size = (spec.machine.tlb_entries - 1) << 25
+    return 1 << 31 | size | (i & 0x1FF) << 16 | (d & 0x1FF) << 7 | spec.machine.fpu
 
 
 def build(spec: Any, rows: int, disks: Sequence[Disk] = ()) -> Machine:
@@ -183,6 +196,9 @@ def build(spec: Any, rows: int, disks: Sequence[Disk] = ()) -> Machine:
     p[X_CPUS], p[X_RAM], p[X_TLB] = cpus, spec.machine.ram_bytes, spec.machine.tlb_entries
     p[X_FILTER], p[X_TURN] = spec.machine.page_filter_entries, spec.machine.turn_cycles
     p[X_MULT], p[X_DIV] = spec.machine.mult_cycles, spec.machine.div_cycles
+    p[X_FPU] = spec.machine.fpu
+    for index, name in enumerate(FPU_COSTS):
+        p[X_FPU_COSTS + index] = getattr(spec.machine, f"fpu_{name}_cycles") - 1
     p[X_FEEDBACK], p[X_EVENTS] = spec.time.feedback == "full", 1
     p[X_PAGES], p[X_NODES] = spec.machine.ram_bytes // PAGE_BYTES, spec.machine.nodes
     p[X_STOP], p[X_MAX_INSTRUCTIONS] = -1, np.iinfo(np.int64).max
@@ -206,7 +222,7 @@ def build(spec: Any, rows: int, disks: Sequence[Disk] = ()) -> Machine:
     return Machine(
         p=p, g=g, ram=np.zeros(words, np.uint32),
         ops=np.zeros(words, np.uint8), gpr=np.zeros((cpus, GPR_WORDS), np.uint32), cp0=cp0,
-        fpr=np.zeros((cpus, 34), np.uint64), s=s,
+        fpr=np.zeros((cpus, FPR_WORDS), np.uint64), s=s,
         tlb=_cold_tlb(cpus), filter=np.zeros((cpus, 64), np.uint64),
         hint=np.zeros((cpus, 256), np.uint8), contexts=contexts, uart=np.zeros(16, np.int64),
         virtio=build_slots(spec, disks), frames=np.zeros((SLOTS, MOST_FRAME), np.uint8),

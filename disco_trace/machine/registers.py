@@ -30,6 +30,8 @@ from disco_trace.machine.layout import (
     PAGEMASK,
     RANDOM,
     STATUS,
+    STATUS_CU1,
+    STATUS_FR,
     TAGHI,
     TAGLO,
     USERLOCAL,
@@ -48,6 +50,9 @@ for _register, _mask in (
     (TAGHI, 0xFFFFFFFF), (DTAGHI, 0xFFFFFFFF),
 ):  # fmt: skip
     WRITABLE[_register] = _mask
+
+# Of Status, if there is an FPU.
+FPU_STATUS = STATUS_CU1 | STATUS_FR
 
 # The hot loop reads and writes registers that are storage and no more; a change of the others
 # (time, interrupts, modes, address space) is looked at by the slow part.

@@ -65,6 +65,10 @@ ROWS = {row.name: row for row in TABLE}
 
 # Operands in their written order: a field's letter, m for offset(base), z for size − 1 in the
 # field d, y for the last bit in the field d, p for a CP0 register, r for a branch, g for a jump.
+# Of the FPU: V W X Y for registers fr ft fs fd, K for a condition code in bits 20:18 and k in 10:8
+# (both may be left out), x for a control register, o for index(base).
+CONDITIONS = ["f", "un", "eq", "ueq", "olt", "ult", "ole", "ule",
+              "sf", "ngle", "seq", "ngl", "lt", "nge", "le", "ngt"]  # fmt: skip
 _OPERANDS = {
     "dst": "addu subu add sub and or xor nor slt sltu movz movn mul",
     "dta": "sll srl sra rotr",
@@ -87,15 +91,41 @@ _OPERANDS = {
     "tm": "lb lh lwl lw lbu lhu lwr sb sh swl sw swr ll sc cache pref",
     "tsaz": "ext",
     "tsay": "ins",
+    "YXW": "add.s add.d sub.s sub.d mul.s mul.d div.s div.d",
+    "YX": (
+        "sqrt.s sqrt.d abs.s abs.d mov.s mov.d neg.s neg.d recip.s recip.d rsqrt.s rsqrt.d"
+        " round.l.s round.l.d trunc.l.s trunc.l.d ceil.l.s ceil.l.d floor.l.s floor.l.d"
+        " round.w.s round.w.d trunc.w.s trunc.w.d ceil.w.s ceil.w.d floor.w.s floor.w.d"
+        " cvt.s.d cvt.s.w cvt.s.l cvt.d.s cvt.d.w cvt.d.l cvt.w.s cvt.w.d cvt.l.s cvt.l.d"
+    ),
+    "YVXW": "madd.s madd.d msub.s msub.d nmadd.s nmadd.d nmsub.s nmsub.d",
+    "kXW": " ".join(f"c.{name}.{fmt}" for fmt in "sd" for name in CONDITIONS),
+    "YXt": "movz.s movz.d movn.s movn.d",
+    "YXK": "movf.s movf.d movt.s movt.d",
+    "dsK": "movf movt",
+    "Kr": "bc1f bc1t bc1fl bc1tl",
+    "tX": "mfc1 mtc1 mfhc1 mthc1",
+    "tx": "cfc1 ctc1",
+    "Wm": "lwc1 ldc1 swc1 sdc1",
+    "Yo": "lwxc1 ldxc1 luxc1",
+    "Xo": "swxc1 sdxc1 suxc1",
+    "ho": "prefx",
     "": "syscall break sync tlbr tlbwi tlbwr tlbp eret deret wait sdbbp",
 }
 OPERANDS = {name: order for order, names in _OPERANDS.items() for name in names.split()}
-_BASE = {row.name: row.match for row in TABLE}
-_SHIFT = {"s": 21, "t": 16, "d": 11, "a": 6, "i": 0}
+_BASE = {row.name: row.match for row in TABLE} | {
+    f"c.{name}.{fmt}": ROWS[f"c.cond.{fmt}"].match | number
+    for fmt in "sd"
+    for number, name in enumerate(CONDITIONS)
+}
+_SHIFT = {"s": 21, "t": 16, "d": 11, "a": 6, "i": 0, "v": 21, "w": 16, "x": 11, "y": 6, "h": 11}
 
 
 def encode(name: str, **fields: int) -> int:
-    """Return an instruction's word from the fields s, t, d, a, i (truncated to their width)."""
+    """Return an instruction's word from its fields, truncated to their width.
+
+    Fields: s, t, d, a, i, and v, w, x, y for the FPU's registers fr, ft, fs, fd.
+    """
     word = _BASE[name]
     for field, value in fields.items():
         word |= (value & (0xFFFF if field == "i" else 31)) << _SHIFT[field]
@@ -151,6 +181,8 @@ def _line(name: str, operands: list[str], here: int, labels: dict[str, int]) -> 
     if name == ".word":
         return number(operands[0]) & 0xFFFFFFFF
     order = OPERANDS[name]
+    if len(operands) < len(order):
+        order = order.replace("K", "").replace("k", "")
     assert len(order) == len(operands), (name, operands)
     word = _BASE[name]
     position = 0
@@ -171,6 +203,16 @@ def _line(name: str, operands: list[str], here: int, labels: dict[str, int]) -> 
             word |= (number(text) - here - 4) >> 2 & 0xFFFF
         elif kind == "g":
             word |= number(text) >> 2 & 0x3FFFFFF
+        elif kind in "VWXY":
+            assert text.startswith("$f"), text
+            word |= int(text[2:]) << _SHIFT[kind.lower()]
+        elif kind in "xh":
+            word |= number(text.removeprefix("$")) << 11
+        elif kind in "Kk":
+            word |= number(text) << (18 if kind == "K" else 8)
+        elif kind == "o":
+            index, base = re.fullmatch(r"(.*)\((.*)\)", text).groups()
+            word |= register(base) << 21 | register(index) << 16
         elif kind == "p":
             which, select = CP0[text]
             word |= which << 11 | select

@@ -8,6 +8,7 @@ import numpy as np
 
 from disco_trace.config import resolve
 from disco_trace.machine import kernel, layout
+from disco_trace.machine.fpu.table import COSTS
 from disco_trace.memory import layout as memory_layout
 from disco_trace.memory.layout import F_INTERVALS, F_MISSES, F_MOVES
 from tests.machine.assemble import CP0, REGISTERS, assemble
@@ -29,6 +30,7 @@ class Board:
                 "time.feedback=none",
                 "machine.mult_cycles=1",
                 "machine.div_cycles=1",
+                *(f"machine.fpu_{name}_cycles=1" for name in COSTS),
                 *sets,
             ],
         )
@@ -81,6 +83,24 @@ class Board:
         if name in ("hi", "lo"):
             return int(self.m.gpr[cpu, layout.HI if name == "hi" else layout.LO])
         return int(self.m.gpr[cpu, REGISTERS[name]])
+
+    def floats(self, cpu: int = 0, /, **registers: int) -> None:
+        """Set FPU registers (d0 to d31 with Status.FR = 1, w0 to w31 with FR = 0) and fcsr."""
+        for name, value in registers.items():
+            if name == "fcsr":
+                self.m.fpr[cpu, layout.FCSR] = value
+            elif name[0] == "d":
+                self.m.fpr[cpu, int(name[1:])] = value
+            else:
+                self.m.fpr[cpu].view(np.uint32)[int(name[1:])] = value
+
+    def float(self, name: str, cpu: int = 0) -> int:
+        """Return an FPU register by the names of `floats`."""
+        if name == "fcsr":
+            return int(self.m.fpr[cpu, layout.FCSR])
+        if name[0] == "d":
+            return int(self.m.fpr[cpu, int(name[1:])])
+        return int(self.m.fpr[cpu].view(np.uint32)[int(name[1:])])
 
     def tlb(self, entry: int, hi: int, lo0: int, lo1: int, mask: int = 0, cpu: int = 0) -> None:
         """Fill a TLB entry as TLBWI would."""

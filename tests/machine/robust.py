@@ -13,9 +13,11 @@ import numpy as np
 
 from disco_trace.machine import isa, kernel, layout, slots
 from disco_trace.machine.cop0 import WRITABLE
+from disco_trace.machine.fpu.execute import FCSR_WRITABLE
 from disco_trace.memory.layout import C_CLOCK, CPU_WORDS
 from tests.machine.assemble import assemble
 from tests.machine.board import Board
+from tests.machine.fpu.operands import D, S, random_float
 
 # Small and odd machines first of all: their indices are nearest to their bounds.
 MACHINES = (
@@ -35,6 +37,10 @@ POINTERS = (
     0xBF010000, 0xBF010040, 0xBF010050, 0xBF010200, 0xBF010840, 0xBF010A50, 0xBF01FFFC,
     0xBFFFFFFC, 0xC0000000, 0xDFFFFFF0, 0xE0000000, 0xFFFFF000, 0xFFFFFFFC,
 )  # fmt: skip
+
+
+# What software can write of Status.
+STATUS_BITS = 0x3C40FF1F
 
 
 def random_word(rng: random.Random) -> int:
@@ -79,10 +85,15 @@ def scramble(board: Board, rng: random.Random, pool: list[int]) -> None:
             rng.choice(POINTERS) if rng.random() < 0.7 else rng.getrandbits(32) for _ in range(34)
         ]
         m.gpr[cpu, 0] = 0
+        m.fpr[cpu, :32] = [
+            rng.choice((rng.getrandbits(64), random_float(rng, rng.choice((S, D)))))
+            for _ in range(32)
+        ]
+        m.fpr[cpu, layout.FCSR] = rng.choice((0, rng.getrandbits(32))) & FCSR_WRITABLE
         for register in np.flatnonzero(WRITABLE):
             mask = int(WRITABLE[register])
             m.cp0[cpu, register] = int(m.cp0[cpu, register]) & ~mask | rng.getrandbits(32) & mask
-        status = rng.getrandbits(32) & 0x1840FF1F & ~4
+        status = rng.getrandbits(32) & STATUS_BITS & ~4
         if rng.random() < 0.8:
             status &= ~(1 << 22 | 2)  # BEV has no memory; EXL hides the mode
         m.cp0[cpu, layout.STATUS] = status
@@ -169,7 +180,8 @@ def check(board: Board) -> None:
             & (s[:, layout.S_PHASE_DEPTH] <= layout.PHASE_DEPTH)).all()  # fmt: skip
     assert ((s[:, layout.S_LLADDR] >= 0) & (s[:, layout.S_LLADDR] < p[layout.X_RAM])).all()
     assert (m.cp0[:, layout.WIRED] < entries).all()
-    assert (m.cp0[:, layout.STATUS] & ~np.uint32(0x1840FF1F) == 0).all()
+    assert (m.cp0[:, layout.STATUS] & ~np.uint32(STATUS_BITS) == 0).all()
+    assert (m.fpr[:, layout.FCSR] & ~np.uint64(FCSR_WRITABLE) == 0).all()
     assert (m.cp0[:, layout.EBASE] & np.uint32(0xC0000FFF) == 0x80000000 + np.arange(cpus)).all()
     assert (m.cp0[:, layout.HWRENA] & ~np.uint32(0x2000000F) == 0).all()
     contexts = s[:, layout.S_CONTEXT] >> 2
