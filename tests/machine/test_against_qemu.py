@@ -17,9 +17,10 @@ import numpy as np
 import pytest
 
 from disco_trace.machine import layout
-from tests.machine.blocks import DRIVER, HANDLER, HASH, elf, generate
+from tests.machine.blocks import DRIVER, HANDLER, HASH, Batch, elf, generate
 from tests.machine.board import Board
 from tests.machine.differ import first_difference
+from tests.machine.fpu.blocks import Floats
 
 pytestmark = [
     pytest.mark.slow,
@@ -34,7 +35,7 @@ class Qemu:
 
     def __init__(self, kernel: Path) -> None:
         self.process = subprocess.Popen(
-            ["qemu-system-mipsel", "-M", "mipssim", "-cpu", "24Kc", "-m", "64", "-nographic",
+            ["qemu-system-mipsel", "-M", "mipssim", "-cpu", "24Kf", "-m", "64", "-nographic",
              "-serial", "none", "-monitor", "none", "-qmp", "stdio", "-kernel", str(kernel)],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
@@ -65,13 +66,25 @@ class Qemu:
 
 @pytest.mark.parametrize("seed", [11, 12])
 def test_random_blocks_with_exceptions(tmp_path, seed):
-    batch = generate(seed, BLOCKS, exceptions=True)
+    compare(tmp_path, generate(seed, BLOCKS, exceptions=True))
+
+
+@pytest.mark.parametrize("fr", [False, True])
+@pytest.mark.parametrize("seed", [31, 32])
+def test_random_blocks_of_floating_point(tmp_path, seed, fr):
+    """With exceptions of every kind: enabled ones of the FPU, and those of integer blocks."""
+    kind = Floats(fr, exceptions=True)
+    compare(tmp_path, generate(seed, BLOCKS, exceptions=True, kind=kind))
+
+
+def compare(tmp_path: Path, batch: Batch) -> None:
+    """Run a batch on both: at least a million instructions of the blocks themselves."""
     board = Board("machine.ram_bytes=64MiB")
     board.words(0, batch.image)
     board.jump(0x80000000 + DRIVER)
     assert board.run(1 << 30, stop=batch.end) == layout.EXIT_STOP
     found = batch.result(board.m.ram[: len(batch.image)])
-    # At least one exception in half of the blocks; 22 instructions of handler for each.
+    # At least one exception in a third of the blocks; 22 instructions of handler for each.
     faulted = int((found[:, HASH] != 0).sum())
     assert faulted > BLOCKS / 3
     retired = board.m.g[layout.G_INSTRUCTIONS] - batch.overhead * BLOCKS
