@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-KERNEL_FOLDERS = ("memory", "machine")
+KERNEL_FOLDERS = ("memory", "machine", "monitor")
 # The files of what Python enters; Numba keeps compiled code by them.
 KERNEL_FILES = ("machine/kernel.py", "replay/kernel.py")
 

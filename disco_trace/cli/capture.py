@@ -12,6 +12,7 @@ from disco_trace.cli import common
 from disco_trace.errors import EXIT_DONE, EXIT_GUEST, EXIT_INTERRUPTED, DiscoError
 
 if TYPE_CHECKING:
+    from disco_trace.config import Spec
     from disco_trace.requests import CaptureResult
 
 # Physical and virtual addresses of a 32-bit machine.
@@ -79,12 +80,13 @@ def capture(
     ] = False,
     monitor: Annotated[
         str | None,
-        typer.Option("--monitor", metavar="none", help="The monitor below the guest: none so far."),
+        typer.Option("--monitor", metavar="none|disco", help="The monitor below the guest."),
+    ] = None,
+    vms: Annotated[
+        str | None,
+        typer.Option("--vms", metavar="N", help="Virtual machines, each with the guest."),
     ] = None,
     # Promised for later versions: not listed, but told apart from a misspelt option.
-    vms: Annotated[
-        str | None, typer.Option("--vms", metavar="N|FILE", help="Virtual machines.", hidden=True)
-    ] = None,
     run: Annotated[
         str | None, typer.Option("--run", metavar="CMD", help="Command to run.", hidden=True)
     ] = None,
@@ -107,10 +109,11 @@ def capture(
         disco-trace capture radix
         disco-trace capture radix --machine flash8 -- keys=65536
         disco-trace capture database --set time.feedback=none --set machine.nodes=4
+        disco-trace capture radix-sseg --monitor disco --vms 2
         disco-trace capture ./mine.elf --max-instructions 50_000_000 --console
     """
     with common.verb("capture", json=json, quiet=quiet) as out:
-        _refuse_later({"--vms": vms, "--run": run, "--save-at": save_at, "--resume": resume})
+        _refuse_later({"--run": run, "--save-at": save_at, "--resume": resume})
         from disco_trace.config import resolve
         from disco_trace.guest.resolve import find_guest
         from disco_trace.requests import CaptureRequest
@@ -121,12 +124,13 @@ def capture(
             policy=policy,
             costs=costs,
             monitor=monitor,
+            vms=_machines(vms),
             sets=sets or (),
         )
         common.check_policy(spec.placement.policy)
         if entry is None:
             _check_elf(found.image)
-        path = output or common.trace_path(found.name, spec.machine.cpus)
+        path = output or _trace_path(found.name, spec)
         common.check_free(path, force=force, what="trace")
         shown = Console(to_stderr=json)
         # A bar would be drawn into what the guest prints.
@@ -162,6 +166,22 @@ def capture(
             out.next("info", result.path)
         else:
             out.next("replay", result.path, "--policy", "first-touch")
+
+
+def _machines(vms: str | None) -> int | None:
+    """Read the number of virtual machines."""
+    if vms is not None and ("/" in vms or vms.endswith(".toml")):
+        raise DiscoError(
+            "a file of virtual machines comes with a later version",
+            expected="--vms N: so many machines with the same guest",
+            found=vms,
+        )
+    return _count("--vms", vms)
+
+
+def _trace_path(guest: str, spec: Spec) -> Path:
+    machines = 0 if spec.monitor.kind == "none" else spec.vm.count
+    return common.trace_path(guest, spec.machine.cpus, machines)
 
 
 def _check_elf(image: Path) -> None:

@@ -104,7 +104,9 @@ def _check_segments(
 ) -> RowChecker | None:
     """Check every segment; return what the rows add up to, or None if some could not be read."""
     bounds = reader.bounds
-    rows = RowChecker(findings, bounds.cpus, bounds.contexts)
+    contexts = reader.contexts()
+    vcpus = list(zip(contexts["vm"].tolist(), contexts["vcpu"].tolist(), strict=True))
+    rows = RowChecker(findings, bounds.cpus, bounds.contexts, vcpus)
     digest = ContentDigest()
     counted: dict[str, int] = {}
     before: dict[str, Any] = {}
