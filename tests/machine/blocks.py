@@ -18,6 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from disco_trace.machine.isa import TABLE, Row
 from tests.machine.assemble import assemble, encode
 
 LENGTH = 64
@@ -28,7 +29,7 @@ VARIABLES, DRIVER, BLOCKS = 0x800, 0x1000, 0x4000
 CORNERS = (0, 1, 2, 31, 0x7F, 0x80, 0xFF, 0x7FFF, 0x8000, 0xFFFF, 0x10000, 0x7FFFFFFF,
            0x80000000, 0x80000001, 0xFFFF8000, 0xFFFFFFFE, 0xFFFFFFFF)  # fmt: skip
 
-S5, S6, S7, T8, GP, SP, FP, RA = 21, 22, 23, 24, 28, 29, 30, 31
+S5, S6, S7, T8, K0, GP, SP, FP, RA = 21, 22, 23, 24, 26, 28, 29, 30, 31
 FREE = (*range(21), 25, 31)  # what a block may write
 READ = (*range(26), 28, 29, 30, 31)
 NOT_RA = tuple(r for r in READ if r != RA)
@@ -82,7 +83,8 @@ loop:
     li   $k0, 0x80000000
     lw   $k1, 0x800($k0)        # blocks that remain
     beq  $k1, $zero, done
-    addiu $k1, $k1, -1          # slot
+    nop
+    addiu $k1, $k1, -1
     sw   $k1, 0x800($k0)
     lw   $k1, 0x804($k0)        # the block's code
     lw   $sp, 0x808($k0)        # its state
@@ -96,7 +98,7 @@ loop:
     mtlo $t0
     LOAD
     jr   $k1
-    ll   $zero, 124($gp)        # slot
+    ll   $k0, 124($gp)          # slot
 exit:
     STORE
     mfhi $t0
@@ -165,8 +167,11 @@ class Batch:
         return [int(word) for word in self.image[at : at + LENGTH]]
 
 
-def generate(seed: int, blocks: int, *, exceptions: bool) -> Batch:
-    """Make a batch; with `exceptions`, blocks also fault on purpose, in and out of slots."""
+def generate(seed: int, blocks: int, *, exceptions: bool, gentle: bool = False) -> Batch:
+    """Make a batch; with `exceptions`, blocks also fault on purpose, in and out of slots.
+
+    `gentle` leaves out what GXemul does otherwise than the architecture says, see `_soften`.
+    """
     rng = random.Random(seed)
     registers = [f"{{}} ${n}, {4 * n}($sp)" for n in range(1, 32) if n not in (26, 27, 29)]
     text = PROGRAM.replace("LOAD", "\n".join(r.format("lw") for r in registers))
@@ -185,7 +190,8 @@ def generate(seed: int, blocks: int, *, exceptions: bool) -> Batch:
     way_out = assemble("j out\nnop", code, out=exit_address)
     for block in range(blocks):
         at = BLOCKS // 4 + block * CODE_WORDS
-        image[at : at + LENGTH] = _block(rng, code + 4 * CODE_WORDS * block, exceptions)
+        words = _block(rng, code + 4 * CODE_WORDS * block, exceptions)
+        image[at : at + LENGTH] = _soften(words) if gentle else words
         image[at + LENGTH : at + LENGTH + 2] = way_out
         at = (states - 0x80000000) // 4 + block * STATE_WORDS
         image[at : at + 32] = [_value(rng) for _ in range(32)]
@@ -202,12 +208,26 @@ def generate(seed: int, blocks: int, *, exceptions: bool) -> Batch:
     return Batch(image, blocks, code, states, end, len(driver) - 9 + len(way_out))
 
 
-def elf(batch: Batch) -> bytes:
-    """Wrap an image into an ELF file with one segment at 0x80000000."""
-    data = batch.image.astype("<u4").tobytes()
+def elf(batch: Batch, image: np.ndarray | None = None) -> bytes:
+    """Wrap a batch's image (or a changed one) into an ELF file with one segment at 0x80000000."""
+    data = (batch.image if image is None else image).astype("<u4").tobytes()
     entry = 0x80000000 + DRIVER
     head = struct.pack(
-        "<16sHHIIIIIHHHHHH", b"\x7fELF\1\1\1", 2, 8, 1, entry, 52, 0, 0x70001000, 52, 32, 1, 0, 0, 0
+        "<16sHHIIIIIHHHHHH",
+        b"\x7fELF\1\1\1",
+        2,
+        8,
+        1,
+        entry,
+        52,
+        0,
+        0x70001000,
+        52,
+        32,
+        1,
+        40,
+        0,
+        0,
     )
     segment = struct.pack("<8I", 1, 4096, 0x80000000, 0, len(data), len(data), 7, 4096)
     return (head + segment).ljust(4096, b"\0") + data
@@ -226,10 +246,35 @@ def _block(rng: random.Random, base: int, exceptions: bool) -> list[int]:
         elif rng.random() < 0.02 and room >= 2:
             # A second SC without an LL between may do anything: every SC is followed by an LL.
             words.append(encode("sc", t=rng.choice(FREE), s=GP, i=124))
-            words.append(encode("ll", t=0, s=GP, i=124))
+            words.append(encode("ll", t=K0, s=GP, i=124))
         else:
             words.append(_plain(rng, exceptions))
     return words
+
+
+NO_ROW = Row("reserved", "n" * 32)
+
+
+def _row(word: int) -> Row:
+    return next((row for row in TABLE if word & row.mask == row.match), NO_ROW)
+
+
+WRITES_RT = {*LOADS, "ll", "sc", "addi"}
+WRITES_RD = {"add", "sub", "jalr"}
+GXEMUL_LACKS = {"lwc2", "ldc2", "swc2", "sdc2"}
+
+
+def _soften(words: list[int]) -> list[int]:
+    """Put nops where GXemul 0.7 departs: what it lacks, and what would change its register 0."""
+    soft = []
+    for word in words:
+        row = _row(word)
+        zero = (
+            (("D" in row.flags or row.name in WRITES_RD) and word >> 11 & 31 == 0)
+            or (("T" in row.flags or row.name in WRITES_RT) and word >> 16 & 31 == 0)
+        )  # fmt: skip
+        soft.append(0 if zero or row.name in GXEMUL_LACKS else word)
+    return soft
 
 
 def _branch(rng: random.Random, base: int, at: int, exceptions: bool) -> list[int]:
@@ -284,7 +329,7 @@ def _plain(rng: random.Random, exceptions: bool) -> int:
         name = rng.choice(list(STORES))
         return encode(name, t=a, s=GP, i=rng.randrange(-128, 124) & -STORES[name])
     if kind < 0.67:
-        return encode("ll", t=d, s=GP, i=124)
+        return encode("ll", t=d or K0, s=GP, i=124)  # GXemul has no LL to register 0
     if kind < 0.73:
         return encode(rng.choice(["mult", "multu", "madd", "maddu", "msub", "msubu"]), s=a, t=b)
     if kind < 0.75:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -39,7 +40,7 @@ class Board:
         self.m.p[layout.X_CONTEXTS_FULL] = 1  # what does not fit shares one context
         self.started = False
 
-    def words(self, at: int, words: list[int]) -> None:
+    def words(self, at: int, words: Sequence[int] | np.ndarray) -> None:
         """Store words at a KSEG0, KSEG1 or physical address."""
         index = (at & 0x1FFFFFFF) >> 2
         self.m.ram[index : index + len(words)] = words
