@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 from disco_trace.machine import layout
+from tests.machine import tlb_blocks
 from tests.machine.blocks import DRIVER, HANDLER, HASH, elf, generate
 from tests.machine.board import Board
 from tests.machine.differ import first_difference
@@ -84,3 +85,27 @@ def test_random_blocks_with_exceptions(tmp_path, seed):
     finally:
         qemu.close()
     assert not (text := first_difference(batch, found, batch.result(memory))), text
+
+
+RECORDS = 20_000
+
+
+@pytest.mark.parametrize("seed", [31, 32, 33])
+def test_random_tlb_entries_and_accesses_through_them(tmp_path, seed):
+    """60,000 writes, probes and reads of entries of all sizes to 16 MB, and 480,000 accesses."""
+    batch = tlb_blocks.generate(seed, RECORDS)
+    board = Board("machine.ram_bytes=64MiB", "machine.tlb_entries=16")
+    board.words(0, batch.image)
+    board.jump(0x80000000 + DRIVER)
+    assert board.run(1 << 28, stop=batch.end) == layout.EXIT_STOP
+    found = tlb_blocks.hashes(board.m.ram, RECORDS)
+    (tmp_path / "image.elf").write_bytes(elf(batch))
+    qemu = Qemu(tmp_path / "image.elf")
+    try:
+        memory = qemu.memory(0x80C, 4 * len(batch.image), tmp_path / "memory")
+    finally:
+        qemu.close()
+    expected = tlb_blocks.hashes(memory, RECORDS)
+    assert len(np.unique(expected)) > 0.9 * RECORDS
+    differing = np.flatnonzero(found != expected)
+    assert not len(differing), (len(differing), differing[:5])

@@ -117,8 +117,8 @@ def test_page_mask_says_which_page_sizes_there_are():
 
 
 def test_status_keeps_what_exists():
-    """CU0, RP, BEV, IM, KSU, ERL, EXL, IE: no reverse endian, 64-bit, soft reset or NMI bits."""
-    assert reading("status", status=0xFFFFFFFF & ~(1 << 29 | 1 << 26)) == 0x1840FF1F
+    """CU1, CU0, RP, FR, BEV, IM, KSU, ERL, EXL, IE: no reverse endian, soft reset or NMI bits."""
+    assert reading("status", status=0xFFFFFFFF) == 0x3C40FF1F
 
 
 def test_cause_keeps_what_software_may_write():
