@@ -8,10 +8,15 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 
+from disco_trace.checkpoint.identity import check_guest
+from disco_trace.checkpoint.resume import Resumed, resume
+from disco_trace.checkpoint.save import Counters, save
 from disco_trace.compile import load
 from disco_trace.config import Spec, to_dict
 from disco_trace.errors import DiscoError
@@ -20,21 +25,27 @@ from disco_trace.guest.elf import Image, load_image
 from disco_trace.guest.resolve import Guest, find_guest
 from disco_trace.machine import kernel
 from disco_trace.machine import layout as machine_layout
-from disco_trace.machine.layout import EXIT_CONTEXTS, EXIT_NONE, Machine
+from disco_trace.machine.arguments import place_arguments
+from disco_trace.machine.final import registers
+from disco_trace.machine.layout import (
+    EXIT_CONTEXTS,
+    EXIT_NONE,
+    EXIT_SAVE,
+    MOST_CONTEXTS,
+    Machine,
+)
 from disco_trace.memory import layout as memory_layout
 from disco_trace.memory.layout import C_CLOCK, CPU_WORDS, Memory
 from disco_trace.replay.results import Results, room
 from disco_trace.requests import CaptureRequest, CaptureResult, ExitReason
+from disco_trace.trace.checkpoint import CHECKPOINTS, folder_name
 from disco_trace.trace.run import Run
 from disco_trace.trace.run_writer import RunWriter
+from disco_trace.trace.state import FAMILIES, Mark
 from disco_trace.trace.writer import REF_BUFFER_ROWS, TraceWriter
 
 # Base cycles between looks at the clock, the console and Ctrl-C: about a third of a second.
 BUDGET = 1 << 25
-# Contexts (address space x phase x CPU) that a trace may tell apart; what is beyond shares one.
-MAX_CONTEXTS = 4096
-ARGUMENT_BYTES = 4096
-KSEG0 = 0x80000000
 
 _REASONS = {
     machine_layout.EXIT_POWER: ExitReason.POWER_OFF,
@@ -43,14 +54,6 @@ _REASONS = {
     machine_layout.EXIT_DEADLOCK: ExitReason.DEADLOCK,
     machine_layout.EXIT_LOCKUP: ExitReason.LOCKUP,
 }
-
-CP0_NAMES = {
-    "index": 0, "entrylo0": 16, "entrylo1": 24, "context": 32, "userlocal": 34, "pagemask": 40,
-    "wired": 48, "hwrena": 56, "badvaddr": 64, "count": 72, "entryhi": 80, "compare": 88,
-    "status": 96, "intctl": 97, "srsctl": 98, "cause": 104, "epc": 112, "prid": 120, "ebase": 121,
-    "config": 128, "config1": 129, "config2": 130, "config3": 131, "config7": 135,
-    "errctl": 208, "errorepc": 240,
-}  # fmt: skip
 
 
 def capture(request: CaptureRequest) -> CaptureResult:
@@ -62,16 +65,11 @@ def capture(request: CaptureRequest) -> CaptureResult:
     """
     compile_seconds = load(kernel.compile_kernels)
     begin = time.perf_counter()
-    guest = find_guest(request.guest)
-    image = load_image(
-        guest.image, request.spec.machine.ram_bytes, name=guest.name, entry=request.entry
-    )
-    arguments = request.args or list(guest.arguments)
-    session = _Session(request, guest, image, arguments)
+    session = _cold(request) if request.resume is None else _resumed(request, request.resume)
     reason, status, console = session.run()
     result = Run.open(request.out / "runs" / "captured")
     seconds = time.perf_counter() - begin
-    registers, cp0 = _registers(session.machine, session.memory)
+    general, cp0 = registers(session.machine, session.memory)
     return CaptureResult(
         path=request.out,
         exit_reason=reason,
@@ -82,9 +80,73 @@ def capture(request: CaptureRequest) -> CaptureResult:
         compile_seconds=compile_seconds,
         totals=result.totals,
         per_cpu=result.per_cpu,
-        registers=registers,
+        registers=general,
         cp0=cp0,
+        checkpoint=session.saved,
         warnings=session.warnings,
+    )
+
+
+def _cold(request: CaptureRequest) -> _Session:
+    """Return the capture of a guest from its start."""
+    guest = find_guest(request.guest)
+    image = load_image(
+        guest.image, request.spec.machine.ram_bytes, name=guest.name, entry=request.entry
+    )
+    arguments = request.args or list(guest.arguments)
+    disks = _disks(request, guest)
+    machine = _machine(request, image, arguments, disks)
+    memory = memory_layout.build(
+        request.spec, record_misses=True, contexts=4 * len(machine.contexts)
+    )
+    named = {
+        "name": guest.name,
+        "sha256": _identity(image, request),
+        "args": arguments,
+        "phases": {int(n): name for n, name in guest.phases.items()},
+        "disks": [
+            {
+                "name": disk.name,
+                "bytes": disk.words.nbytes,
+                "sha256": disk.sha256,
+                "read_only": disk.read_only,
+            }
+            for disk in disks
+        ],
+    }
+    config = _config(request.spec, disks)
+    return _Session(request, machine, memory, named, config, image.sha256, _symbols(image))
+
+
+def _resumed(request: CaptureRequest, folder: Path) -> _Session:
+    """Return the capture of a guest from a checkpoint on."""
+    if request.args or request.load or request.entry is not None:
+        raise DiscoError(
+            "arguments, files and entry of a guest are those of its checkpoint",
+            file=folder,
+            expected="none with resume",
+            found="some",
+        )
+    if request.force and folder.resolve().is_relative_to(request.out.resolve()):
+        raise DiscoError(
+            "the checkpoint lies in the trace that would be replaced",
+            file=request.out,
+            hint="write elsewhere with -o",
+        )
+    found = resume(folder, request.spec, REF_BUFFER_ROWS)
+    checkpoint = found.checkpoint
+    check_guest(request.guest, checkpoint)
+    _limit(found.machine, request)
+    named = msgspec.to_builtins(checkpoint.guest, str_keys=False)
+    return _Session(
+        request,
+        found.machine,
+        found.memory,
+        named,
+        to_dict(request.spec),
+        checkpoint.image,
+        found.symbols,
+        found,
     )
 
 
@@ -92,7 +154,15 @@ class _Session:
     """Hold one capture while it runs."""
 
     def __init__(
-        self, request: CaptureRequest, guest: Guest, image: Image, arguments: list[str]
+        self,
+        request: CaptureRequest,
+        machine: Machine,
+        memory: Memory,
+        guest: dict[str, Any],
+        config: dict[str, Any],
+        image: str,
+        symbols: dict[str, list[Any]],
+        resumed: Resumed | None = None,
     ) -> None:
         self.request = request
         self.warnings: list[str] = []
@@ -100,29 +170,23 @@ class _Session:
         self.interrupted = False
         self.named = 0  # names of processes that the trace has
         spec = request.spec
-        self.disks = _disks(request, guest)
-        self.machine = _machine(request, image, arguments, self.disks)
-        self.memory = memory_layout.build(
-            spec, record_misses=True, contexts=4 * len(self.machine.contexts)
-        )
+        self.machine = machine
+        self.memory = memory
+        self.image = image
+        self.start = resumed.start if resumed else None
+        # Rows of the buffers that the trace before the checkpoint has, and all that were before.
+        self.skip = _filled(machine)
+        self.before: dict[str, int] = dict.fromkeys(FAMILIES, 0)
+        self.base: Counters = []
+        self.saved: Path | None = None
+        if resumed:
+            self.before = dict(resumed.checkpoint.state.rows)
+            self.base = resumed.checkpoint.state.base
+        self.instructions = int(machine.g[machine_layout.G_INSTRUCTIONS])
         self.spare = machine_layout.buffers(REF_BUFFER_ROWS)
         self.manifest: dict[str, Any] = {
-            "guest": {
-                "name": guest.name,
-                "sha256": _identity(image, request),
-                "args": arguments,
-                "phases": {int(n): name for n, name in guest.phases.items()},
-                "disks": [
-                    {
-                        "name": disk.name,
-                        "bytes": disk.words.nbytes,
-                        "sha256": disk.sha256,
-                        "read_only": disk.read_only,
-                    }
-                    for disk in self.disks
-                ],
-            },
-            "config": _config(spec, self.disks),
+            "guest": guest,
+            "config": config,
             "cpus": spec.machine.cpus,
             "nodes": spec.machine.nodes,
             "ram_pages": [spec.machine.ram_bytes // memory_layout.PAGE_BYTES],
@@ -130,7 +194,7 @@ class _Session:
             "seeds": {"machine": spec.machine.seed},
             "events": not request.no_events,
         }
-        self.symbols = _symbols(image)
+        self.symbols = symbols
 
     def run(self) -> tuple[ExitReason, int | None, bytes]:
         """Run to the end; return why it ended, the guest's status and its console output."""
@@ -141,6 +205,7 @@ class _Session:
             request.out,
             self.manifest,
             symbols=self.symbols,
+            start=self.start,
             provenance=provenance(),
             force=request.force,
         )
@@ -166,6 +231,8 @@ class _Session:
                 )
             writer.close(complete=complete, exit_reason=str(reason), totals=run["totals"])
         self._dump()
+        if request.save_at is not None and self.saved is None:
+            self.warnings.append(f"phase {request.save_at} was not opened: no checkpoint was saved")
         status = None
         if reason is ExitReason.POWER_OFF:
             status = int(self.machine.g[machine_layout.G_STATUS]) & 0xFFFFFFFF
@@ -174,7 +241,9 @@ class _Session:
     def _loop(self, writer: TraceWriter, results: Results) -> ExitReason:
         """Run until the guest, a limit or the user ends it."""
         request = self.request
-        kernel.start(self.machine, self.memory)
+        if self.start is None:
+            kernel.start(self.machine, self.memory)
+        self._name_processes(writer)
         while True:
             code = int(kernel.run(self.machine, self.memory, BUDGET))
             self._read_console()
@@ -182,6 +251,8 @@ class _Session:
                 self.memory = results.drain(self.memory)
             if code == EXIT_CONTEXTS:
                 self._grow_contexts()
+            elif code == EXIT_SAVE:
+                self._save(writer)
             elif code in _REASONS:
                 return _REASONS[code]
             elif code != EXIT_NONE and self._crowded():
@@ -194,7 +265,7 @@ class _Session:
             if self.interrupted:
                 return ExitReason.INTERRUPTED
             if request.progress:
-                done = int(self.machine.g[machine_layout.G_INSTRUCTIONS])
+                done = int(self.machine.g[machine_layout.G_INSTRUCTIONS]) - self.instructions
                 request.progress(done, request.max_instructions)
 
     def _crowded(self) -> bool:
@@ -213,14 +284,19 @@ class _Session:
         kernel.close_interval(self.machine, self.memory)
         machine, g = self.machine, self.machine.g
         self._name_processes(writer)
-        counts = [
-            int(g[at])
-            for at in (machine_layout.G_REFS, machine_layout.G_PAGE_ROWS, machine_layout.G_EVENTS)
-        ]
+        refs, pages, events = (
+            rows[self.skip[name] : end]
+            for rows, (name, end) in zip(
+                (machine.refs, machine.pages, machine.events), _filled(machine).items(), strict=True
+            )
+        )
+        for name, rows in zip(FAMILIES, (refs, pages, events), strict=True):
+            self.before[name] += len(rows)
+        self.skip = dict.fromkeys(FAMILIES, 0)
         writer.submit(
-            machine.refs[: counts[0]],
-            machine.pages[: counts[1]],
-            machine.events[: counts[2]],
+            refs,
+            pages,
+            events,
             {
                 "instructions": int(g[machine_layout.G_INSTRUCTIONS]),
                 "cycles": [int(c) for c in self.memory.cpu[C_CLOCK::CPU_WORDS]],
@@ -232,6 +308,31 @@ class _Session:
         self.spare = held
         for at in (machine_layout.G_REFS, machine_layout.G_PAGE_ROWS, machine_layout.G_EVENTS):
             g[at] = 0
+
+    def _save(self, writer: TraceWriter) -> None:
+        """Save a checkpoint; the machine then goes on as if nothing had been."""
+        machine, number = self.machine, int(self.machine.p[machine_layout.X_SAVE])
+        machine.p[machine_layout.X_SAVE] = 0
+        name = self.manifest["guest"]["phases"].get(number, str(number))
+        mark = Mark(number=number, name=name)
+        place = Path(CHECKPOINTS) / folder_name(mark)
+        made = {
+            name: self.before[name] + end - self.skip[name]
+            for name, end in _filled(machine).items()
+        }
+        head = {
+            "guest": self.manifest["guest"],
+            "image": self.image,
+            "config": self.manifest["config"],
+            "seeds": self.manifest["seeds"],
+            "phase": {"number": mark.number, "name": mark.name},
+        }
+        save(
+            writer.directory / place, machine, self.memory, head, self.symbols,
+            rows=made, base=self.base,
+        )  # fmt: skip
+        self.saved = self.request.out / place
+        machine.g[machine_layout.G_SAVE] = 0
 
     def _name_processes(self, writer: TraceWriter) -> None:
         """Hand over the names that the guest has given to its processes, if there are new ones."""
@@ -250,12 +351,12 @@ class _Session:
         writer.name_processes(texts)
 
     def _grow_contexts(self) -> None:
-        """Double the table of contexts, up to `MAX_CONTEXTS`; then further ones share the first."""
+        """Double the table of contexts, up to `MOST_CONTEXTS`; further ones share the first."""
         old = self.machine.contexts
-        size = min(2 * len(old), MAX_CONTEXTS)
+        size = min(2 * len(old), MOST_CONTEXTS)
         if size == len(old):
             self.warnings.append(
-                f"more than {MAX_CONTEXTS} contexts (address space and phase): the rest share one"
+                f"more than {MOST_CONTEXTS} contexts (address space and phase): the rest share one"
             )
             self.machine.p[machine_layout.X_CONTEXTS_FULL] = 1
             return
@@ -334,6 +435,20 @@ def _machine(
                 found=f"{address:#x} + {len(data):#x}",
             )
         memory[address : address + len(data)] = np.frombuffer(data, np.uint8)
+    argv = place_arguments(memory, [image.name, *arguments])
+    machine.s[:, machine_layout.S_PC] = image.entry
+    machine.s[:, machine_layout.S_NPC] = image.entry + 4
+    machine.gpr[:, 4] = 1 + len(arguments)
+    machine.gpr[:, 5] = argv
+    machine.gpr[:, 7] = size
+    _limit(machine, request)
+    return machine
+
+
+def _limit(machine: Machine, request: CaptureRequest) -> None:
+    """Tell the machine what to record, and where to stop or to be saved; check what to dump."""
+    done = int(machine.g[machine_layout.G_INSTRUCTIONS])
+    size = machine.ram.nbytes
     for address, length, path in request.dump:
         if address + length > size:
             raise DiscoError(
@@ -342,40 +457,20 @@ def _machine(
                 expected=f"at most {size:#x}",
                 found=f"{address:#x} + {length:#x}",
             )
-    argv = _place_arguments(memory, [image.name, *arguments])
-    machine.s[:, machine_layout.S_PC] = image.entry
-    machine.s[:, machine_layout.S_NPC] = image.entry + 4
-    machine.gpr[:, 4] = 1 + len(arguments)
-    machine.gpr[:, 5] = argv
-    machine.gpr[:, 7] = size
     if request.no_events:
         machine.p[machine_layout.X_EVENTS] = 0
     if request.stop_at is not None:
         machine.p[machine_layout.X_STOP] = request.stop_at
     if request.max_instructions is not None:
-        machine.p[machine_layout.X_MAX_INSTRUCTIONS] = request.max_instructions
-    return machine
+        machine.p[machine_layout.X_MAX_INSTRUCTIONS] = done + request.max_instructions
+    if request.save_at is not None:
+        machine.p[machine_layout.X_SAVE] = request.save_at
 
 
-def _place_arguments(memory: np.ndarray[Any, Any], words: list[str]) -> int:
-    """Write argv and its strings into the last page of RAM; return argv's KSEG0 address."""
-    strings = [word.encode() + b"\0" for word in words]
-    table = 4 * (len(words) + 1)
-    if table + sum(map(len, strings)) > ARGUMENT_BYTES:
-        raise DiscoError(
-            "the guest's arguments are too long",
-            expected=f"at most {ARGUMENT_BYTES} bytes in all",
-            found=str(table + sum(map(len, strings))),
-        )
-    base = len(memory) - ARGUMENT_BYTES
-    at = base + table
-    pointers = []
-    for text in strings:
-        memory[at : at + len(text)] = np.frombuffer(text, np.uint8)
-        pointers.append(KSEG0 + at)
-        at += len(text)
-    memory[base : base + table] = np.array([*pointers, 0], "<u4").view(np.uint8)
-    return KSEG0 + base
+def _filled(machine: Machine) -> dict[str, int]:
+    """Return how many rows stand in the buffer of each family."""
+    at = (machine_layout.G_REFS, machine_layout.G_PAGE_ROWS, machine_layout.G_EVENTS)
+    return {name: int(machine.g[index]) for name, index in zip(FAMILIES, at, strict=True)}
 
 
 def _identity(image: Image, request: CaptureRequest) -> str:
@@ -401,24 +496,6 @@ def _symbols(image: Image) -> dict[str, list[Any]]:
         "size": [s.size for s in symbols],
         "type": [s.type for s in symbols],
     }
-
-
-def _registers(machine: Machine, memory: Memory) -> tuple[list[dict[str, int]], Any]:
-    """Return every CPU's general and CP0 registers by name."""
-    general, system = [], []
-    for cpu in range(len(machine.gpr)):
-        row = machine.gpr[cpu]
-        words = {f"r{n}": int(row[n]) for n in range(32)}
-        words["hi"], words["lo"] = (
-            int(row[machine_layout.HI]),
-            int(row[machine_layout.LO]),
-        )
-        words["pc"] = int(machine.s[cpu, machine_layout.S_PC]) & 0xFFFFFFFF
-        general.append(words)
-        cp0 = {name: int(machine.cp0[cpu, at]) for name, at in CP0_NAMES.items()}
-        cp0["count"] = int(kernel.count_register(machine, memory, cpu))
-        system.append(cp0)
-    return general, system
 
 
 @contextlib.contextmanager

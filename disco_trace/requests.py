@@ -40,6 +40,9 @@ class CaptureRequest:
     virtual address in place of the image's. stop_at: virtual address that ends the run.
     max_instructions: over all CPUs. max_bytes: of trace parts on disk. dump: physical address,
     length in bytes and file to write after the end. no_events: keep results but no event rows.
+    save_at: number of the phase at whose first opening a checkpoint is saved. resume: folder of the
+    checkpoint to go on from; args, load and entry are the checkpoint's then, and max_instructions
+    counts from there.
     """
 
     guest: str
@@ -55,6 +58,8 @@ class CaptureRequest:
     max_bytes: int | None = None
     dump: list[tuple[int, int, Path]] = field(default_factory=list)
     no_events: bool = False
+    save_at: int | None = None
+    resume: Path | None = None
     progress: ProgressCallback | None = None
     on_console: Callable[[bytes], None] | None = None
 
@@ -65,6 +70,7 @@ class CaptureResult:
 
     seconds: wall time of the whole run to the closed trace, without compile_seconds.
     registers, cp0: one dictionary a CPU. totals, per_cpu: the counters of `runs/captured`.
+    checkpoint: the folder of the one that was saved.
     """
 
     path: Path
@@ -78,6 +84,7 @@ class CaptureResult:
     per_cpu: list[dict[str, int]]
     registers: list[dict[str, int]]
     cp0: list[dict[str, int]]
+    checkpoint: Path | None = None
     warnings: list[str] = field(default_factory=list)
 
     @property

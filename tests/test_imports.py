@@ -35,10 +35,12 @@ ALLOWED = {
     "monitor": GROUND - {"requests"} | {"trace", "memory", "machine"},
     "replay": GROUND | {"trace", "memory"},
     "report": GROUND | {"trace"},
-    "capture": GROUND | {"guest", "machine", "monitor", "memory", "trace", "replay"},
+    "checkpoint": GROUND | {"guest", "machine", "monitor", "memory", "trace", "replay"},
+    "capture": GROUND | {"guest", "machine", "monitor", "memory", "trace", "replay", "checkpoint"},
     "experiments": GROUND | {"capture", "guest", "trace", "replay", "report", "cli"},
     "api": GROUND | {"capture", "guest", "trace", "replay", "report", "cli"},
-    "cli": GROUND | {"api", "experiments", "capture", "guest", "trace", "replay", "report"},
+    "cli": GROUND
+    | {"api", "capture", "checkpoint", "experiments", "guest", "trace", "replay", "report"},
     "__init__": {"api", "errors"},
     "__main__": {"cli"},
 }

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from disco_trace.cli import common
+from disco_trace.cli import common, origin
 from disco_trace.errors import EXIT_DONE, EXIT_GUEST, EXIT_INTERRUPTED, DiscoError
 
 if TYPE_CHECKING:
@@ -77,6 +77,18 @@ def capture(
     no_events: Annotated[
         bool, typer.Option("--no-events", help="Keep the results only: nothing to replay.")
     ] = False,
+    save_at: Annotated[
+        str | None,
+        typer.Option(
+            "--save-at", metavar="PHASE", help="Save a checkpoint when this phase is first opened."
+        ),
+    ] = None,
+    resume: Annotated[
+        Path | None,
+        typer.Option(
+            "--resume", metavar="CHECKPOINT", help="Go on from a checkpoint, with its machine."
+        ),
+    ] = None,
     monitor: Annotated[
         str | None,
         typer.Option("--monitor", metavar="none", help="The monitor below the guest: none so far."),
@@ -88,18 +100,14 @@ def capture(
     run: Annotated[
         str | None, typer.Option("--run", metavar="CMD", help="Command to run.", hidden=True)
     ] = None,
-    save_at: Annotated[
-        str | None, typer.Option("--save-at", metavar="PHASE", help="Checkpoint.", hidden=True)
-    ] = None,
-    resume: Annotated[
-        Path | None, typer.Option("--resume", metavar="CHECKPOINT", help="Go on.", hidden=True)
-    ] = None,
     json: common.Json = False,
     quiet: common.Quiet = False,
 ) -> None:
     """Run a guest on the simulated machine and keep its trace.
 
-    The trace goes to traces/GUEST-Ncpu. Ctrl-C closes it: readable, marked incomplete.
+    The trace goes to traces/GUEST-Ncpu. Ctrl-C closes it: readable, marked incomplete. A checkpoint
+    goes to checkpoints/PHASE in the trace; what is captured from it, to traces/GUEST-Ncpu-PHASE,
+    where --set may change latencies, prices and a policy's thresholds.
 
     Examples:
 
@@ -108,25 +116,24 @@ def capture(
         disco-trace capture radix --machine flash8 -- keys=65536
         disco-trace capture database --set time.feedback=none --set machine.nodes=4
         disco-trace capture ./mine.elf --max-instructions 50_000_000 --console
+        disco-trace capture radix --save-at sort
+        disco-trace capture radix --resume traces/radix-8cpu/checkpoints/sort
     """
     with common.verb("capture", json=json, quiet=quiet) as out:
-        _refuse_later({"--vms": vms, "--run": run, "--save-at": save_at, "--resume": resume})
-        from disco_trace.config import resolve
-        from disco_trace.guest.resolve import find_guest
+        _refuse_later({"--vms": vms, "--run": run})
         from disco_trace.requests import CaptureRequest
 
-        found = find_guest(guest)
-        spec = resolve(
-            machine=machine or found.machine,
-            policy=policy,
-            costs=costs,
-            monitor=monitor,
-            sets=sets or (),
-        )
+        words = {"policy": policy, "costs": costs, "monitor": monitor, "sets": sets or ()}
+        if resume is None:
+            begin = origin.at_start(guest, machine, words)
+        else:
+            given = {"--machine": machine, "--load": load, "--entry": entry, "ARG": args}
+            begin = origin.at_checkpoint(guest, resume, words, given)
+        spec = begin.spec
         common.check_policy(spec.placement.policy)
-        if entry is None:
-            _check_elf(found.image)
-        path = output or common.trace_path(found.name, spec.machine.cpus)
+        if begin.image is not None and entry is None:
+            _check_elf(begin.image)
+        path = output or begin.path
         common.check_free(path, force=force, what="trace")
         shown = Console(to_stderr=json)
         # A bar would be drawn into what the guest prints.
@@ -145,6 +152,8 @@ def capture(
             max_bytes=_count("--max-bytes", max_bytes),
             dump=[_dump(word) for word in dump or []],
             no_events=no_events,
+            save_at=origin.phase_number(save_at, begin.phases),
+            resume=begin.checkpoint,
             progress=progress,
             on_console=shown.write if console else None,
         )
@@ -223,6 +232,7 @@ def report(
         registers=result.registers,
         cp0=result.cp0,
         console=result.console,
+        checkpoint=result.checkpoint,
     )
     status = result.guest_exit_status
     ended = {
@@ -237,6 +247,8 @@ def report(
     out.say(f"{result.path}: {ended}")
     for line in totals_lines(result.totals, result.per_cpu):
         out.say(f"  {line}")
+    if result.checkpoint is not None:
+        out.say(f"  checkpoint: {result.checkpoint}")
     speed = result.instructions_per_second / 1e6
     out.say(f"  {result.seconds:.1f} s, {speed:.1f} M instructions a second")
     if result.succeeded:

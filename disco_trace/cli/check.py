@@ -11,7 +11,7 @@ def check(
     json: common.Json = False,
     quiet: common.Quiet = False,
 ) -> None:
-    """Verify a trace and its runs: hashes, order, ranges, balances, totals.
+    """Verify a trace, its runs and checkpoints: hashes, order, ranges, balances, totals.
 
     Exit code 1 says that the trace is wrong. Warnings alone, as the leftovers of a killed
     capture, do not make it wrong.
@@ -21,15 +21,19 @@ def check(
     \b
         disco-trace check traces/radix-8cpu
         disco-trace check traces/radix-8cpu/runs/captured
+        disco-trace check traces/radix-8cpu/checkpoints/sort
     """
     with common.verb("check", json=json, quiet=quiet) as out:
         from disco_trace.trace import check as checker
+        from disco_trace.trace.checkpoint import CHECKPOINT
         from disco_trace.trace.run_writer import RUN
 
         folder = common.folder_of(path)
         out.set(path=folder)
         if (folder / RUN).is_file():
             problems = checker.check_run(folder)
+        elif (folder / CHECKPOINT).is_file():
+            problems = checker.check_checkpoint(folder)
         else:
             with out.progress("checking", unit="segments") as progress:
                 problems = checker.check(folder, progress=progress)

@@ -54,7 +54,9 @@ Sets = Annotated[
         "--set", metavar="PATH=VALUE", help="Change one value, as machine.cpus=4; repeatable."
     ),
 ]
-PathArgument = Annotated[Path, typer.Argument(metavar="PATH", help="A trace or run folder.")]
+PathArgument = Annotated[
+    Path, typer.Argument(metavar="PATH", help="The folder of a trace, run or checkpoint.")
+]
 PathsArgument = Annotated[list[Path], typer.Argument(metavar="PATH...", help="Traces or runs.")]
 
 
@@ -265,17 +267,18 @@ def check_trace(path: Path) -> None:
 
 
 def folder_of(path: Path) -> Path:
-    """Return the folder of a trace or run, which may be named by its manifest.json or run.json.
+    """Return the folder of a trace, run or checkpoint, which may be named by its JSON file.
 
-    Raises `DiscoError` if there is neither.
+    Raises `DiscoError` if there is none.
     """
-    check_exists(path, what="a trace or run folder")
-    folder = path.parent if path.name in ("manifest.json", "run.json") else path
-    if not any((folder / name).is_file() for name in ("manifest.json", "run.json")):
+    names = ("manifest.json", "run.json", "checkpoint.json")
+    check_exists(path, what="a trace, run or checkpoint folder")
+    folder = path.parent if path.name in names else path
+    if not any((folder / name).is_file() for name in names):
         raise DiscoError(
-            "neither a trace nor a run",
+            "no trace, run or checkpoint",
             file=path,
-            expected="a folder with manifest.json or run.json",
+            expected=f"a folder with {', '.join(names[:-1])} or {names[-1]}",
             found="a folder without them" if path.is_dir() else "a file",
         )
     return folder

@@ -23,7 +23,7 @@ def info(
     json: common.Json = False,
     quiet: common.Quiet = False,
 ) -> None:
-    """Print what a trace holds: guest, machine, counters, rows by kind, size, runs.
+    """Print what a trace, run or checkpoint holds: guest, machine, counters, rows by kind, size.
 
     Nothing is verified beyond the manifest and the list of segments: `check` does that.
 
@@ -32,9 +32,11 @@ def info(
     \b
         disco-trace info traces/radix-8cpu
         disco-trace info traces/radix-8cpu/runs/captured
+        disco-trace info traces/radix-8cpu/checkpoints/sort
         disco-trace info traces/radix-8cpu --json
     """
     with common.verb("info", json=json, quiet=quiet) as out:
+        from disco_trace.trace.checkpoint import is_checkpoint
         from disco_trace.trace.run import Run
         from disco_trace.trace.run_writer import RUN
 
@@ -42,6 +44,9 @@ def info(
         out.set(path=folder)
         if (folder / RUN).is_file():
             _run(out, Run.open(folder))
+            return
+        if is_checkpoint(folder):
+            _checkpoint(out, folder)
             return
         from disco_trace.trace.reader import TraceReader
         from disco_trace.trace.summary import summarize
@@ -76,6 +81,38 @@ def _run(out: common.Output, run: Run) -> None:
     out.next("report", run.path)
 
 
+def _checkpoint(out: common.Output, folder: Path) -> None:
+    from disco_trace.cli.progress import readable
+    from disco_trace.trace.checkpoint import checkpoint_id, read_checkpoint
+
+    found = read_checkpoint(folder)
+    state, machine = found.state, found.config.get("machine", {})
+    size = sum(entry.bytes for entry in state.arrays.values())
+    cycles = [cpu.cycle for cpu in state.cpus]
+    out.set(
+        checkpoint_id=checkpoint_id(found),
+        guest=found.guest,
+        config=found.config,
+        phase=found.phase.name,
+        seq=state.seq,
+        instructions=state.instructions,
+        cycles=cycles,
+        rows=state.rows,
+        per_cpu=state.base,
+        arrays=state.arrays,
+        bytes_on_disk=size,
+    )
+    out.print(f"checkpoint of {' '.join([found.guest.name, *found.guest.args])}")
+    out.print(f"  where phase {found.phase.name} was first opened")
+    out.print(
+        f"  {_plural(len(cycles), 'CPU')}, {_plural(machine.get('nodes', 1), 'node')}, "
+        f"{readable(state.instructions)} instructions, {readable(max(cycles))} cycles"
+    )
+    out.print(f"  size: {size / 1e6:.1f} MB in {_plural(len(state.arrays), 'array')}")
+    out.print(f"  id {checkpoint_id(found)[:16]}")
+    out.next("capture", found.guest.name, "--resume", folder)
+
+
 def _trace_lines(summary: TraceSummary) -> Iterable[str]:
     from disco_trace.cli.progress import readable
     from disco_trace.cli.summary import totals_lines
@@ -86,6 +123,9 @@ def _trace_lines(summary: TraceSummary) -> Iterable[str]:
         f"  machine: {_plural(summary.cpus, 'CPU')}, {_plural(summary.nodes, 'node')}, "
         f"{summary.ram_bytes / 2**20:g} MiB of memory"
     )
+    if summary.start:
+        before = readable(summary.start["instructions"])
+        yield f"  from the checkpoint at phase {summary.start['phase']}, {before} instructions on"
     if summary.totals and summary.per_cpu:
         for line in totals_lines(summary.totals, summary.per_cpu):
             yield f"  {line}"
@@ -100,6 +140,8 @@ def _trace_lines(summary: TraceSummary) -> Iterable[str]:
         size = f"{summary.bytes_by_kind.get(kind, 0) / 1e6:.2f} MB"
         yield f"    {kind:<{width}} {rows:>14,} rows {size:>12}"
     yield f"  runs: {', '.join(summary.runs) or 'none'}"
+    if summary.checkpoints:
+        yield f"  checkpoints: {', '.join(summary.checkpoints)}"
     yield f"  id {summary.trace_id[:16]}"
 
 

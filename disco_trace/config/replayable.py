@@ -58,7 +58,7 @@ def _fidelity(path: str, captured: Spec, wanted: Spec) -> Fidelity:
     if path.startswith("costs.prices.") and not moves:
         return "exact"  # nothing is priced where no page moves
     if path.startswith("placement.") and path != "placement.policy":
-        if not _matters(path.removeprefix("placement."), wanted):
+        if not matters(path.removeprefix("placement."), wanted):
             return "exact"
     if captured.time.feedback == "full":
         return "no feedback"
@@ -66,7 +66,7 @@ def _fidelity(path: str, captured: Spec, wanted: Spec) -> Fidelity:
     return "approximate" if moves and path.startswith("placement.") else "exact"
 
 
-def _matters(name: str, wanted: Spec) -> bool:
+def matters(name: str, wanted: Spec) -> bool:
     """Tell whether the wanted policy looks at a parameter of placement."""
     policy = wanted.placement.policy
     moves = policy in MOVING_POLICIES

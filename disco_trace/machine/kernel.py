@@ -105,6 +105,7 @@ from disco_trace.machine.layout import (
     EXIT_INSTRUCTIONS,
     EXIT_LOCKUP,
     EXIT_NONE,
+    EXIT_SAVE,
     EXIT_STOP,
     FCSR,
     G_CONSOLE,
@@ -121,6 +122,7 @@ from disco_trace.machine.layout import (
     G_PAGE_ROWS,
     G_REFS,
     G_RESUME,
+    G_SAVE,
     G_SINGLE,
     G_STOP_CPU,
     G_TURN,
@@ -456,6 +458,8 @@ def run(mc, m, budget):
     while True:
         if g[G_EXIT] != 0:
             return g[G_EXIT]
+        if g[G_SAVE] != 0:
+            return EXIT_SAVE
         if spent >= budget:
             return EXIT_NONE
         if crowded(mc, m):
@@ -504,7 +508,7 @@ def run(mc, m, budget):
                 if g[G_EXIT] != 0 or yielded or s[S_WAITING] == LOCKED:
                     break
                 more = g[G_CONTEXTS] + ROOM > mc.contexts.shape[0] and p[X_CONTEXTS_FULL] == 0
-                if more or crowded(mc, m):
+                if more or g[G_SAVE] != 0 or crowded(mc, m):
                     g[G_RESUME] = turn_start + 1
                     g[G_FETCH_LINE] = np.int64(fbase)
                     g[G_FETCH_DELTA] = np.int64(fdelta)
@@ -908,6 +912,14 @@ def rdhwr(mc, m, cpu, w, privileged, work):
 
 
 @kernel
+def decode_again(mc):
+    """Decode anew every word that a saved machine had decoded; what it saved only says which."""
+    for at in range(mc.ops.shape[0]):
+        if mc.ops[at] != 0:
+            mc.ops[at] = decode(np.int64(mc.ram[at]))
+
+
+@kernel
 def count_register(mc, m, cpu):
     """Return the CPU's Count register as a program would read it now."""
     return cop0.read(mc, m, cpu, cop0.COUNT, mc.s[cpu, S_PENDING])
@@ -926,3 +938,4 @@ def compile_kernels() -> None:
     run(mc, m, np.int64(1))
     close_interval(mc, m)
     count_register(mc, m, 0)
+    decode_again(mc)

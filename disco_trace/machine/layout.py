@@ -27,8 +27,9 @@ from disco_trace.trace.schema import EVENT, PAGE, REF
 # Machine.p, parameters.
 (
     X_CPUS, X_RAM, X_TLB, X_FILTER, X_TURN, X_MULT, X_DIV, X_STOP, X_MAX_INSTRUCTIONS,
-    X_FEEDBACK, X_EVENTS, X_PAGES, X_CONTEXTS_FULL, X_NODES, X_FPU, X_FPU_COSTS,
-) = range(16)  # fmt: skip
+    X_FEEDBACK, X_EVENTS, X_PAGES, X_CONTEXTS_FULL, X_NODES, X_SAVE, X_FPU, X_FPU_COSTS,
+) = range(17)  # fmt: skip
+# X_SAVE: the phase at whose next opening the machine stops to be saved, 0 for none.
 # X_FPU_COSTS …: what FPU instructions cost, in the order of `fpu.table.COSTS`, then 0 for no cost.
 N_X = X_FPU_COSTS + 10
 
@@ -36,14 +37,15 @@ N_X = X_FPU_COSTS + 10
 (
     G_TURN, G_CPU, G_SEQ, G_REFS, G_PAGE_ROWS, G_EVENTS, G_CONSOLE, G_CONTEXTS, G_EXIT, G_STATUS,
     G_INSTRUCTIONS, G_STOP_CPU, G_PHASE_LOST, G_RESUME, G_FETCH_LINE, G_FETCH_DELTA, G_SINGLE,
-    G_NAMES, G_DUE, G_LINE_CLOCK, G_LINE_SLOT, N_G,
-) = range(22)  # fmt: skip
+    G_NAMES, G_DUE, G_LINE_CLOCK, G_LINE_SLOT, G_SAVE, N_G,
+) = range(23)  # fmt: skip
 
 # G_DUE is the earliest time of a device (`slots.V_DUE`); G_LINE_CLOCK and G_LINE_SLOT say when the
 # devices' interrupt line rose last, and by which slot.
 
 # A turn that a full buffer broke off goes on where it was, so that buffers do not show in results:
-# G_RESUME is 1 + the clock at its start (0: none), the others the hot loop's fetch state.
+# G_RESUME is 1 + the clock at its start (0: none), the others the hot loop's fetch state. So does
+# one that a checkpoint broke off (G_SAVE: the phase of X_SAVE has just been opened).
 
 # Machine.s, int64 words of a CPU.
 (
@@ -90,8 +92,8 @@ T_HI, T_MASK, T_LO0, T_LO1 = range(4)
 # Why the compiled loop came back to Python.
 (
     EXIT_NONE, EXIT_FULL, EXIT_POWER, EXIT_STOP, EXIT_INSTRUCTIONS, EXIT_DEADLOCK, EXIT_CONTEXTS,
-    EXIT_INTERRUPTED, EXIT_BYTES, EXIT_LOCKUP,
-) = range(10)  # fmt: skip
+    EXIT_INTERRUPTED, EXIT_BYTES, EXIT_LOCKUP, EXIT_SAVE,
+) = range(11)  # fmt: skip
 EXIT_REASONS = {
     EXIT_POWER: "power-off",
     EXIT_STOP: "stop-at",
@@ -107,6 +109,8 @@ VIRTIO, SLOT_SHIFT = 0x1F010000, 9
 IP_IPI, IP_UART, IP_VIRTIO, IP_TIMER = 2, 3, 4, 7
 
 CONSOLE_BYTES = 1 << 16
+# Rows of the table of contexts: it begins with the fewest, and is doubled.
+FEWEST_CONTEXTS, MOST_CONTEXTS = 256, 4096
 CONTEXT_WORDS = 5  # vm, vcpu, asid, phase, 1 + number of the process's name (0: none)
 ASIDS = 256
 # Names of processes that a trace may tell apart, and the bytes of one.
@@ -216,7 +220,7 @@ def build(spec: Any, rows: int, disks: Sequence[Disk] = ()) -> Machine:
     # Count and Compare start equal and meet again after a wrap.
     s[:, S_DEADLINE] = 1 << 33
     s[:, S_IPI_AT] = NEVER
-    contexts = np.zeros((256, CONTEXT_WORDS), np.int64)
+    contexts = np.zeros((FEWEST_CONTEXTS, CONTEXT_WORDS), np.int64)
     g = np.zeros(N_G, np.int64)
     g[G_DUE] = NEVER
     return Machine(

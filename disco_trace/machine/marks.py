@@ -9,6 +9,7 @@ from disco_trace.machine.layout import (
     ENTRYHI,
     G_NAMES,
     G_PHASE_LOST,
+    G_SAVE,
     MAX_NAMES,
     NAME_BYTES,
     PHASE_DEPTH,
@@ -19,6 +20,7 @@ from disco_trace.machine.layout import (
     S_SINCE,
     X_CPUS,
     X_RAM,
+    X_SAVE,
 )
 from disco_trace.memory.events import PHASES, PROCESSES
 
@@ -36,6 +38,8 @@ def phase_mark(mc, m, cpu, number, work):
         emit(mc, m, cpu, PHASES, work, 0, number, retired, depth + 1, 0, 0)
         s[S_PHASES + depth] = number
         s[S_PHASE_DEPTH] = depth + 1
+        if number == mc.p[X_SAVE]:
+            mc.g[G_SAVE] = 1
     else:
         found = -1
         for level in range(depth):

@@ -13,7 +13,9 @@ import numpy as np
 from disco_trace.compile import load
 from disco_trace.config import Spec, from_dict, replayable, spec_id, to_dict
 from disco_trace.config.replayable import overall
+from disco_trace.config.resumable import losses
 from disco_trace.errors import DiscoError
+from disco_trace.replay.start import start_warnings, starting_memory
 from disco_trace.requests import ProgressCallback, ReplayResult
 from disco_trace.trace.reader import REPLAY_COLUMNS, TraceReader
 from disco_trace.trace.run import Run
@@ -52,13 +54,17 @@ def replay(
         )
     captured = from_dict(manifest.config, file=trace / "manifest.json")
     fidelity = replayable(captured, spec)
+    warnings: list[str] = []
+    if reader.start is not None:
+        warnings = start_warnings(captured, spec)
+        fidelity |= dict.fromkeys(losses(captured, spec), "approximate")
     number = _phase_number(manifest.guest.phases, phase, trace)
     run_id = _run_id(reader, spec, number, record_misses)
     path = out or (runs or trace / "runs") / f"{spec.placement.policy}-{run_id}"
     if out is None and not force and (path / "run.json").is_file():
         run = Run.open(path)
         if run.raw.get("run_id") == run_id:
-            return _result(run, path, begin, reader.rows.get("refs", 0), True, fidelity)
+            return _result(run, path, begin, reader.rows.get("refs", 0), True, fidelity, warnings)
 
     compile_seconds = load(_compile)
     begin += compile_seconds
@@ -71,6 +77,7 @@ def replay(
     contexts = reader.contexts()
     ids = len(contexts["id"])
     memory = build(spec, record_misses=record_misses, contexts=4 * max(ids, 1))
+    memory = starting_memory(reader, memory, captured, spec, 4 * max(ids, 1))
     columns = (*REPLAY_COLUMNS, "pc") if record_misses else REPLAY_COLUMNS
     total = reader.rows.get("refs", 0)
     done = 0
@@ -115,7 +122,7 @@ def replay(
                 "recorded_references": done,
             },
         )
-    result = _result(Run.open(path), path, begin, done, False, fidelity)
+    result = _result(Run.open(path), path, begin, done, False, fidelity, warnings)
     return dataclasses.replace(result, compile_seconds=compile_seconds)
 
 
@@ -147,7 +154,13 @@ def _keep_freed_memory() -> None:
 
 
 def _result(
-    run: Run, path: Path, begin: float, recorded: int, reused: bool, fidelity: dict[str, Any]
+    run: Run,
+    path: Path,
+    begin: float,
+    recorded: int,
+    reused: bool,
+    fidelity: dict[str, Any],
+    warnings: list[str],
 ) -> ReplayResult:
     seconds = time.perf_counter() - begin
     totals = run.totals
@@ -162,6 +175,7 @@ def _result(
         original_references=totals["instructions"] + totals["data_references"],
         reused=reused,
         fidelity=dict(fidelity),
+        warnings=warnings,
     )
 
 

@@ -141,7 +141,7 @@ def _facts(trace: TraceSource) -> list[tuple[str, str, str, str]]:
         "format version": manifest.format_version,
         "guest": " ".join([manifest.guest.name, *manifest.guest.args]),
         "guest SHA-256": manifest.guest.sha256,
-        "start": manifest.start,
+        "start": _start(trace),
         "complete": manifest.complete,
         "exit reason": manifest.exit_reason,
         "segments": len(reader.segments),
@@ -154,6 +154,13 @@ def _facts(trace: TraceSource) -> list[tuple[str, str, str, str]]:
         "provenance": flat(reader.provenance),
     }
     return [(trace.name, topic, *pair) for topic, pairs in topics.items() for pair in pairs]
+
+
+def _start(trace: TraceSource) -> str:
+    start = trace.reader.start
+    if start is None:
+        return "cold"
+    return f"checkpoint {start.checkpoint[:16]} at phase {start.phase.name}"
 
 
 def flat(values: Any, path: str = "") -> list[tuple[str, str]]:
@@ -229,7 +236,9 @@ def _context_tables(
         columns = trace.reader.contexts()
         count = len(columns["id"])
         own: dict[str, str | int] = {"context_base": base, "trace": trace.name}
-        contexts.append(_prepend(pa.table(columns), own))
+        given = [*_given_names(trace), *[None] * count][:count]
+        table = pa.table(columns).append_column("given", pa.array(given, pa.string()))
+        contexts.append(_prepend(table, own))
         processes.append(_processes(trace))
         symbols.append(_prepend(trace.reader.symbols(), {"trace": trace.name}))
         base += count
@@ -244,10 +253,50 @@ def _context_tables(
 
 def _processes(trace: TraceSource) -> pa.Table:
     table = trace.reader.dataset("processes").to_table(columns=["seq", "vm", "asid", "name"])
-    names = trace.reader.manifest.process_names
-    texts = [names[n] if n < len(names) else f"process {n}" for n in table["name"].to_pylist()]
+    if trace.reader.start is not None:
+        # What address spaces were called before the trace begins: before its first row.
+        known = trace.reader.start.state.processes
+        rows = [{"seq": 0, "vm": p.vm, "asid": p.asid, "name": p.name} for p in known]
+        table = pa.concat_tables([pa.Table.from_pylist(rows, table.schema), table])
+    texts = [_process_name(trace, n) for n in table["name"].to_pylist()]
     table = table.drop_columns(["name"]).append_column("name", pa.array(texts, pa.string()))
     return _prepend(table, {"trace": trace.name})
+
+
+def _process_name(trace: TraceSource, number: int) -> str:
+    names = trace.reader.manifest.process_names
+    return names[number] if number < len(names) else f"process {number}"
+
+
+def _given_names(trace: TraceSource) -> list[str | None]:
+    """Return the process of each context that a resumed trace starts with.
+
+    One that had no name yet has the first that its address space got then.
+    """
+    if trace.reader.start is None:
+        return []
+    contexts = trace.reader.start.state.contexts
+    first: dict[tuple[int, int], int] = {}
+    for c in contexts:
+        if c.process:
+            first.setdefault((c.vm, c.asid), c.process)
+    numbers = [c.process or first.get((c.vm, c.asid), 0) for c in contexts]
+    return [_process_name(trace, number - 1) if number else None for number in numbers]
+
+
+def _open_phases(trace: TraceSource) -> pa.Table:
+    """Return the phases that a resumed trace starts in, as rows that open them before its first."""
+    state = trace.reader.start.state if trace.reader.start else None
+    rows = [
+        {
+            "seq": 0, "cycle": cpu.cycle, "cpu": number, "context": cpu.context, "work": 0,
+            "instructions": 0, "event": 0, "phase": phase, "retired": cpu.retired,
+            "depth": depth + 1,
+        }
+        for number, cpu in enumerate(state.cpus if state else ())
+        for depth, phase in enumerate(cpu.phases)
+    ]  # fmt: skip
+    return pa.Table.from_pylist(rows, SCHEMAS["phases"])
 
 
 def _trace_kind(
@@ -262,6 +311,10 @@ def _trace_kind(
         name = f"_{kind}_{number}"
         connection.register(name, trace.reader.dataset(kind))
         branches.append(_branch(name, columns, {"trace": trace.name}, 4 * bases[number]))
+        if kind == "phases" and trace.reader.start is not None:
+            connection.register(f"{name}_open", _open_phases(trace))
+            own = {"trace": trace.name}
+            branches.append(_branch(f"{name}_open", columns, own, 4 * bases[number]))
     _union(connection, f"_source_{kind}", branches)
 
 

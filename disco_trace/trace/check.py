@@ -11,7 +11,15 @@ import numpy as np
 
 from disco_trace.errors import DiscoError
 from disco_trace.trace import accounts as accounting
+from disco_trace.trace.arrays import array_file
 from disco_trace.trace.check_rows import TALLIED, RowChecker
+from disco_trace.trace.checkpoint import (
+    CHECKPOINT,
+    SYMBOLS_FILE,
+    is_checkpoint,
+    list_checkpoints,
+    verify_checkpoint,
+)
 from disco_trace.trace.columns import Columns
 from disco_trace.trace.digest import ContentDigest
 from disco_trace.trace.encoding import columns_of
@@ -22,6 +30,7 @@ from disco_trace.trace.run import Run, list_runs
 from disco_trace.trace.run_writer import RUN
 from disco_trace.trace.schema import KINDS, METRIC_NAMES, REFS
 from disco_trace.trace.segments import SEGMENTS
+from disco_trace.trace.state import STATE, STATE_FOLDER, State, verify_state
 
 _REF_COLUMNS: Final = tuple(c.name for c in REFS.columns)
 
@@ -43,11 +52,13 @@ def check(
     findings = Findings()
     try:
         reader = TraceReader(directory)
+        _ = reader.start
         _ = reader.bounds
     except DiscoError as error:
         findings.add_error("format", error)
         return findings.problems
     _check_files(reader, findings)
+    _check_states(reader, findings)
     rows = _check_segments(reader, findings, progress or (lambda done, total: None))
     if rows is not None:
         _check_totals(reader, rows, findings)
@@ -68,6 +79,57 @@ def check_run(path: str | os.PathLike[str]) -> list[Problem]:
     findings = Findings()
     _check_run(directory, findings)
     return findings.problems
+
+
+def check_checkpoint(path: str | os.PathLike[str]) -> list[Problem]:
+    """Verify one checkpoint by itself: its description and the hashes of all its files.
+
+    Raises `DiscoError` if there is no checkpoint at `path`.
+    """
+    directory = Path(path)
+    if not is_checkpoint(directory):
+        raise DiscoError(
+            "no checkpoint here",
+            file=directory,
+            expected=f"a directory with {CHECKPOINT}",
+            found="none",
+        )
+    findings = Findings()
+    _check_checkpoint(directory, findings)
+    return findings.problems
+
+
+def _check_checkpoint(path: Path, findings: Findings) -> None:
+    try:
+        checkpoint = verify_checkpoint(path)
+    except DiscoError as error:
+        findings.add_error("checkpoints", error)
+        return
+    _check_strangers(path, checkpoint.state, {CHECKPOINT, SYMBOLS_FILE}, "checkpoints", findings)
+
+
+def _check_states(reader: TraceReader, findings: Findings) -> None:
+    """Verify the state that the trace starts in, and the checkpoints that were saved from it."""
+    if reader.start is not None:
+        folder = reader.path / STATE_FOLDER
+        try:
+            verify_state(folder, reader.start.state)
+        except DiscoError as error:
+            findings.add_error("state", error)
+        _check_strangers(folder, reader.start.state, {STATE}, "state", findings)
+    for path in list_checkpoints(reader.path):
+        _check_checkpoint(path, findings)
+
+
+def _check_strangers(
+    folder: Path, state: State, others: set[str], rule: str, findings: Findings
+) -> None:
+    known = {array_file(name) for name in state.arrays} | others
+    for path in sorted(folder.iterdir()):
+        if path.name not in known:
+            findings.add(
+                rule, "a file that does not belong here", severity="warning", file=str(path)
+            )
 
 
 def _check_files(reader: TraceReader, findings: Findings) -> None:
@@ -104,7 +166,8 @@ def _check_segments(
 ) -> RowChecker | None:
     """Check every segment; return what the rows add up to, or None if some could not be read."""
     bounds = reader.bounds
-    rows = RowChecker(findings, bounds.cpus, bounds.contexts)
+    start = reader.start.state if reader.start else None
+    rows = RowChecker(findings, bounds.cpus, bounds.contexts, start)
     digest = ContentDigest()
     counted: dict[str, int] = {}
     before: dict[str, Any] = {}
@@ -257,4 +320,4 @@ def _check_accounts(
             )
 
 
-__all__ = ["Problem", "check", "check_run"]
+__all__ = ["Problem", "check", "check_checkpoint", "check_run"]

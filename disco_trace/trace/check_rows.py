@@ -11,6 +11,7 @@ import numpy as np
 from disco_trace.trace.problem import Findings
 from disco_trace.trace.reader import SegmentData
 from disco_trace.trace.schema import CONTROL, MODES, PHASE_EVENTS, REF_KINDS, WAIT_EVENTS
+from disco_trace.trace.state import State
 
 _CODE: Final = {kind.name: kind.code for kind in CONTROL}
 _OPEN: Final = PHASE_EVENTS.index("open")
@@ -55,21 +56,30 @@ class CpuState:
 class RowChecker:
     """Check the rows of one trace; give `segment` every segment in order, `gap` for a bad one.
 
+    `start` is the state that a resumed trace begins in.
     `tally` (int64, shape (cpus, contexts, len(TALLIED))) is what the rows add up to.
     """
 
     findings: Findings
     cpus: int
     contexts: int  # ids x 4
+    start: State | None = None
     states: list[CpuState] = field(init=False)
     tally: Array = field(init=False)
     declared: Array = field(init=False)
 
     def __post_init__(self) -> None:
         self.states = [CpuState() for _ in range(self.cpus)]
+        if self.start is not None:
+            self.states = [
+                CpuState(cpu.cycle, cpu.waiting, len(cpu.phases), cpu.retired)
+                for cpu in self.start.cpus
+            ]
         self.tally = np.zeros((self.cpus, self.contexts, len(TALLIED)), np.int64)
         # The row that declares each context id; no row is earlier than "never".
         self.declared = np.full(self.contexts // 4, np.iinfo(np.uint64).max, np.uint64)
+        if self.start is not None:
+            self.declared[: len(self.start.contexts)] = 0
 
     def gap(self) -> None:
         """Forget the state of every CPU: a segment could not be read."""

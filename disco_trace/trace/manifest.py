@@ -57,13 +57,16 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     `ram_pages[vm]` is the number of 4 KiB guest pages of a virtual machine (0 for a number that is
     not used; the bare machine is vm 0). `l1_ways` is the larger associativity of the two
     first-level caches. `events` is false for a capture that recorded nothing but its results.
+    `start` is "state" for a trace that was resumed from a checkpoint; it begins with a state record
+    then, which `state` names by its content.
     """
 
     format_version: int
     guest: Guest
     config: dict[str, Any]
     seeds: dict[str, int] = {}
-    start: Literal["cold"] = "cold"
+    start: Literal["cold", "state"] = "cold"
+    state: str | None = None
     cpus: int
     nodes: int
     ram_pages: list[int]
@@ -97,6 +100,8 @@ def trace_id(manifest: Manifest, content: dict[str, str]) -> str:
         del essentials[field]
     if manifest.format_version == 1:
         del essentials["guest"]["disks"]  # version 1 had none
+    if manifest.state is None:
+        del essentials["state"]  # as in the traces of before there were any
     if manifest.symbols is not None:
         essentials["symbols"] = manifest.symbols.content
     named = [("manifest", sha256_of(essentials)), *((f"kind {k}", d) for k, d in content.items())]
@@ -167,6 +172,15 @@ def _convert(values: dict[str, Any], path: Path | str) -> Manifest:
         raise DiscoError(
             "damaged manifest", file=path, expected="the fields of a manifest", found=str(error)
         ) from None
+    if (manifest.start == "state") != (manifest.state is not None):
+        raise DiscoError(
+            "damaged manifest: the start is not what the state says",
+            file=path,
+            expected=f"a state record's id for start = {manifest.start}"
+            if manifest.state is None
+            else "start = state",
+            found=str(manifest.state) if manifest.state is None else manifest.start,
+        )
     limits = {
         "cpus": (manifest.cpus, 1, 256),
         "nodes": (manifest.nodes, 1, 256),

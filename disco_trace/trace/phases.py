@@ -19,7 +19,13 @@ def inner_phases(reader: TraceReader) -> dict[int, set[int]]:
     table = reader.dataset("phases").to_table(columns=["seq", "cpu", "event", "phase"])
     columns = table.sort_by("seq").to_pydict()
     stacks: dict[int, list[int]] = defaultdict(list)
+    if reader.start is not None:
+        stacks.update({n: list(cpu.phases) for n, cpu in enumerate(reader.start.state.cpus)})
     around: dict[int, set[int]] = {}
+    for stack in stacks.values():
+        for depth, phase in enumerate(stack):
+            outer = set(stack[:depth])
+            around[phase] = around[phase] & outer if phase in around else outer
     for cpu, event, phase in zip(columns["cpu"], columns["event"], columns["phase"], strict=True):
         stack = stacks[cpu]
         if event == 0:

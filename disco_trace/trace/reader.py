@@ -29,6 +29,7 @@ from disco_trace.trace.manifest import (
 from disco_trace.trace.parts import read_file, to_numpy
 from disco_trace.trace.schema import KINDS
 from disco_trace.trace.segments import SEGMENTS, Segment, part_name, read_segments
+from disco_trace.trace.state import STATE, STATE_FOLDER, StateRecord, read_record, record_id
 
 # What a replay needs of a reference. The sequence number is implied, the cycle a result, and the
 # program counter wanted only in rows that SQL joins.
@@ -111,12 +112,41 @@ class TraceReader:
         return dict(self.segments[-1].counters) if self.segments else {}
 
     @cached_property
+    def start(self) -> StateRecord | None:
+        """Return the state that the trace starts in; None for a cold start.
+
+        Raises `DiscoError` if it is missing or damaged, or belongs to another trace.
+        """
+        if self.manifest.state is None:
+            return None
+        file = self.path / STATE_FOLDER / STATE
+        record = read_record(file.parent)
+        found = record_id(record)
+        cpus, machines = self.manifest.cpus, len(self.manifest.ram_pages)
+        vm = max((context.vm for context in record.state.contexts), default=0)
+        for what, expected, other in (
+            ("the state record is not this trace's", self.manifest.state, found),
+            ("the state record is of another machine", f"{cpus} CPUs",
+             f"{len(record.state.cpus)} CPUs"),
+            ("a context belongs to no virtual machine of the manifest", f"vm below {machines}",
+             f"vm below {max(machines, vm + 1)}"),
+            ("the trace does not go on from its state record",
+             f"first_seq {self.segments[0].first_seq if self.segments else record.state.seq}",
+             f"first_seq {record.state.seq}"),
+        ):  # fmt: skip
+            if expected != other:
+                raise DiscoError(what, file=file, expected=expected, found=other)
+        return record
+
+    @cached_property
     def bounds(self) -> Bounds:
         """Return the limits that all values are held to."""
         return Bounds(self.manifest, self._context_vm())
 
     def contexts(self) -> Columns:
         """Return the contexts in the order of their ids: seq, id, vm, vcpu, asid, phase.
+
+        Those that a resumed trace starts with have seq 0.
 
         Raises `DiscoError` unless the ids are 0, 1, 2 … without a gap, each declared once.
         """
@@ -126,12 +156,14 @@ class TraceReader:
             for segment in self.segments
             if "contexts" in segment.parts
         ]
+        types = {n: SCHEMAS["contexts"].field(n).type.to_pandas_dtype() for n in names}
+        begun = self.start.state.contexts if self.start else []
+        first = [(0, n, c.vm, c.vcpu, c.asid, c.phase) for n, c in enumerate(begun)]
         columns = {
             name: np.concatenate(
-                [np.empty(0, SCHEMAS["contexts"].field(name).type.to_pandas_dtype())]
-                + [t[name] for t in tables]
+                [np.array([row[at] for row in first], types[name])] + [t[name] for t in tables]
             )
-            for name in names
+            for at, name in enumerate(names)
         }
         order = np.argsort(columns["id"], kind="stable")
         columns = {name: values[order] for name, values in columns.items()}

@@ -35,6 +35,8 @@ A trace is a directory:
 | `segments.jsonl` | one line for each committed segment |
 | `<kind>/part-NNNNN.parquet` | the rows of one kind in segment NNNNN, if it has any |
 | `symbols/part-00000.parquet` | the guest's symbols |
+| `state/` | the state record that a resumed trace begins with, see below |
+| `checkpoints/<phase>/` | whole machines that the capture saved, see below |
 | `runs/<name>/` | results: `runs/captured` of the capture itself, others of replays |
 
 A segment exists when its line is complete (it ends in a line feed). The line gives `segment`,
@@ -53,6 +55,23 @@ the content digests. A content digest is a SHA-256 over the values of each colum
 from the first row to the last: neither segment sizes nor Parquet encodings enter it.
 
 No column is nullable. Enumerations are stored as the index of the name, counted from 0.
+
+## Where a trace starts
+
+The manifest's `start` is "cold", or "state" for a trace that goes on from a checkpoint; `state` is
+then the id of its state record. `state/state.json` gives the checkpoint's id, the phase that it
+was saved at, and the `state`: `seq`, the number of the trace's first row; the `instructions` and
+`rows` before it; clock, context and open phases (outermost first) of each of `cpus`; the `contexts`
+(vm, vcpu, asid, phase, 1 + the number of the process's name) and `processes` (vm, asid, name) that
+are known; `base`, what each CPU had counted; `layout`, digests of what the words of the arrays
+mean; and `arrays`, each with type, shape, and `bytes` and `sha256` of its file `<name>.parquet`,
+one column `value`. `content` is a SHA-256 over the values. The arrays are those of `Memory` and
+`Machine` (`disco_trace/memory/layout.py`, `disco_trace/machine/layout.py`), but for the contents of
+memory and disks.
+
+`checkpoints/<phase>/checkpoint.json` holds guest, configuration and `state` of a whole machine in
+the same way, with all contents; from it, the arrays and `symbols.parquet` beside it a capture goes
+on (`capture --resume`), without the trace around it.
 """
 
 

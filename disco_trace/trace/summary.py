@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from disco_trace.errors import DiscoError
+from disco_trace.trace.checkpoint import list_checkpoints
 from disco_trace.trace.reader import TraceReader
 from disco_trace.trace.run import Run, list_runs
 
@@ -17,7 +18,8 @@ class TraceSummary:
 
     `bytes_per_reference` is all of the trace's bytes over its references, None without any.
     `totals` and `per_cpu` are those of `runs/captured`; of a capture that never ended, the
-    counters of its last segment, and no `per_cpu`.
+    counters of its last segment, and no `per_cpu`. `start` is None for a cold start, otherwise the
+    checkpoint (its id), the phase that it was saved at, and the instructions before it.
     """
 
     trace_id: str
@@ -35,6 +37,8 @@ class TraceSummary:
     totals: dict[str, Any]
     per_cpu: list[dict[str, int]]
     runs: list[str]
+    start: dict[str, Any] | None
+    checkpoints: list[str]
 
 
 def summarize(
@@ -83,5 +87,17 @@ def summarize(
         totals=totals,
         per_cpu=per_cpu,
         runs=[run.name for run in runs],
+        start=_start(reader),
+        checkpoints=[path.name for path in list_checkpoints(reader.path)],
     )
     return summary, warnings
+
+
+def _start(reader: TraceReader) -> dict[str, Any] | None:
+    if reader.start is None:
+        return None
+    return {
+        "checkpoint": reader.start.checkpoint,
+        "phase": reader.start.phase.name,
+        "instructions": reader.start.state.instructions,
+    }

@@ -12,23 +12,23 @@ from typing import Any, Final
 
 import msgspec
 import numpy as np
-import pyarrow as pa
 
 from disco_trace.errors import EXIT_BUG, DiscoError
 from disco_trace.trace.columns import Columns, Splitter, split_events
-from disco_trace.trace.digest import ContentDigest, sha256_of
+from disco_trace.trace.digest import ContentDigest
 from disco_trace.trace.encoding import SCHEMAS, encode
 from disco_trace.trace.manifest import (
     MANIFEST,
     PROVENANCE,
     Manifest,
-    SymbolsPart,
     build_manifest,
     trace_id,
     write_manifest,
 )
 from disco_trace.trace.segments import SEGMENTS, PartEntry, Segment, part_name
+from disco_trace.trace.state import STATE_FOLDER, Start, record_id, write_record
 from disco_trace.trace.storage import Staging, disk_errors, write_atomically
+from disco_trace.trace.symbols import write_symbols
 
 # How many references a caller should gather before it submits them, and the buffers' sizes:
 # two sets are alive. A quarter of it costs 1 % more bytes and a quarter more time to load; four
@@ -44,7 +44,8 @@ class TraceWriter:
     """Write a trace to the directory `path`.
 
     `manifest` holds the fields of `manifest.Manifest` that are known at the start; `symbols`, if
-    given, the columns of the symbol table (see `schema.SYMBOL_COLUMNS`), equally long sequences.
+    given, the columns of the symbol table (see `schema.SYMBOL_COLUMNS`), equally long sequences;
+    `start` the state of a machine that goes on from a checkpoint.
     An existing trace stays untouched until `close` where `force` is given; without it, `DiscoError`
     is raised before anything is written. While the capture runs, `directory` is where its files
     are: write runs to `directory / "runs"` and close them before the trace.
@@ -56,6 +57,7 @@ class TraceWriter:
         manifest: dict[str, Any],
         *,
         symbols: Mapping[str, Any] | None = None,
+        start: Start | None = None,
         provenance: dict[str, Any] | None = None,
         force: bool = False,
     ) -> None:
@@ -76,6 +78,8 @@ class TraceWriter:
         with disk_errors(self.directory):
             if symbols is not None:
                 self._write_symbols(symbols)
+            if start is not None:
+                self._write_state(start)
             if provenance is not None:
                 self.write_provenance(provenance)
             self._lines = (self.directory / SEGMENTS).open("ab", buffering=0)
@@ -268,24 +272,15 @@ class TraceWriter:
     # -- at the start ------------------------------------------------------------------------
 
     def _write_symbols(self, symbols: Mapping[str, Any]) -> None:
-        schema = SCHEMAS["symbols"]
-        try:
-            part = encode("symbols", schema, symbols)
-        except (KeyError, pa.ArrowException) as error:
-            raise DiscoError(
-                "the symbol table does not fit",
-                file=self.path,
-                found=str(error),
-                exit_code=EXIT_BUG,
-            ) from error
-        path = self.directory / part_name("symbols", 0)
-        path.parent.mkdir(exist_ok=True)
-        path.write_bytes(part.data)
-        content = sha256_of({f.name: pa.array(symbols[f.name]).to_pylist() for f in schema})
-        entry = SymbolsPart(
-            rows=part.rows, bytes=part.data.nbytes, sha256=part.sha256, content=content
-        )
+        entry = write_symbols(self.directory / part_name("symbols", 0), symbols)
         self._manifest = msgspec.structs.replace(self._manifest, symbols=entry)
+
+    def _write_state(self, start: Start) -> None:
+        folder = self.directory / STATE_FOLDER
+        record = write_record(folder, start.checkpoint, start.phase, start.snapshot)
+        self._manifest = msgspec.structs.replace(
+            self._manifest, start="state", state=record_id(record)
+        )
 
 
 def _is_trace(path: Path) -> bool:

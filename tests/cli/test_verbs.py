@@ -74,7 +74,9 @@ def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, Any]:
 
     image = tmp_path / "hello.elf"
     image.write_bytes(b"\x7fELF")
-    guest = SimpleNamespace(name="hello", machine="flash4", args=[], image=image)
+    guest = SimpleNamespace(
+        name="hello", machine="flash4", args=[], image=image, phases={2: "sort"}
+    )
     state["image"] = image
     for name, values in {
         "disco_trace.capture": {"capture": capture},
@@ -109,6 +111,7 @@ def test_capture_passes_every_option(asked: Any, tmp_path: Path) -> None:
         *("--policy", "round-robin", "--costs", "native", "-o", "out", "--force"),
         *("--load", f"{blob}@0x100000", "--entry", "0x80001000", "--stop-at", "0x80002000"),
         *("--max-instructions", "5_000_000", "--max-bytes", "2GiB", "--no-events"),
+        *("--save-at", "sort"),
         *("--dump", "0x1000:4KiB=mem.bin", "--quiet", "--", "keys=4", "--odd"),
     ]
     assert main(words) == 0
@@ -121,6 +124,7 @@ def test_capture_passes_every_option(asked: Any, tmp_path: Path) -> None:
     assert (request.entry, request.stop_at) == (0x80001000, 0x80002000)
     assert (request.max_instructions, request.max_bytes) == (5_000_000, 2 << 30)
     assert request.dump == [(0x1000, 4096, Path("mem.bin"))]
+    assert (request.save_at, request.resume) == (2, None)
 
 
 @pytest.mark.parametrize(
@@ -129,8 +133,9 @@ def test_capture_passes_every_option(asked: Any, tmp_path: Path) -> None:
         (["--monitor", "disco"], "later version"),
         (["--vms", "2"], "later version"),
         (["--run", "ls"], "later version"),
-        (["--save-at", "x"], "later version"),
-        (["--resume", "x"], "later version"),
+        (["--save-at", "x"], "no phase 'x'"),
+        (["--save-at", "0"], "no phase '0'"),
+        (["--resume", "x"], "no checkpoint here"),
         (["--monitor", "xen"], "monitor.kind"),
         (["--machine", "flash9"], "flash9"),
         (["--entry", "main"], "--entry"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import numpy as np
@@ -34,10 +35,19 @@ class Board:
                 *sets,
             ],
         )
+        self.spec, self.disks = spec, disks
         self.m = layout.build(spec, rows, disks)
         self.memory = memory_layout.build(spec, contexts=4 * len(self.m.contexts))
         self.m.p[layout.X_CONTEXTS_FULL] = 1  # what does not fit shares one context
         self.started = False
+
+    def fresh(self) -> Board:
+        """Return the machine as it was built, with the same disks."""
+        made = copy.copy(self)
+        made.m = layout.build(self.spec, len(self.m.refs), self.disks)
+        made.memory = memory_layout.build(self.spec, contexts=4 * len(made.m.contexts))
+        made.started = False
+        return made
 
     def words(self, at: int, words: list[int]) -> None:
         """Store words at a KSEG0, KSEG1 or physical address."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,8 +15,11 @@ from disco_trace.trace.phases import inner_phases
 OPEN, CLOSE = 0, 1
 
 
-def reader(*marks: tuple[int, int, int]) -> Any:
-    """Return a stand-in for a trace's reader with (cpu, event, phase) rows."""
+def reader(*marks: tuple[int, int, int], begun: Sequence[Sequence[int]] | None = None) -> Any:
+    """Return a stand-in for a trace's reader with (cpu, event, phase) rows.
+
+    begun: the phases of each CPU that were open before the trace, from the outermost.
+    """
     columns = {
         "seq": pa.array(range(len(marks)), pa.uint64()),
         **{
@@ -23,7 +27,11 @@ def reader(*marks: tuple[int, int, int]) -> Any:
             for i, name in enumerate(("cpu", "event", "phase"))
         },
     }
-    return SimpleNamespace(dataset=lambda kind: ds.dataset(pa.table(columns)))
+    start = None
+    if begun is not None:
+        cpus = [SimpleNamespace(phases=phases) for phases in begun]
+        start = SimpleNamespace(state=SimpleNamespace(cpus=cpus))
+    return SimpleNamespace(dataset=lambda kind: ds.dataset(pa.table(columns)), start=start)
 
 
 @pytest.mark.parametrize(
@@ -52,3 +60,10 @@ def reader(*marks: tuple[int, int, int]) -> Any:
 )
 def test_inner_phases(marks: Any, expected: Any) -> None:
     assert inner_phases(reader(*marks)) == expected
+
+
+def test_phases_that_a_resumed_trace_starts_in() -> None:
+    marks = ((0, CLOSE, 2), (0, OPEN, 3), (1, OPEN, 3), (1, OPEN, 4))
+    assert inner_phases(reader(*marks, begun=[(1, 2), (1,)])) == {
+        1: {1, 2, 3, 4}, 2: {2}, 3: {3, 4}, 4: {4},
+    }  # fmt: skip

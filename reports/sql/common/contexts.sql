@@ -6,7 +6,7 @@ CREATE TABLE _contexts AS
 WITH named AS (
     -- An address space can get another name (exec, or an ASID used again); it gets other contexts
     -- with it. So a context has the last name before it was declared; where there was none yet,
-    -- the first that came.
+    -- the first that came. (What a resumed trace starts with has its name in `given`.)
     SELECT
         trace,
         context_base,
@@ -28,7 +28,7 @@ SELECT
     vm,
     vcpu,
     asid,
-    coalesce(named.name, 'asid ' || asid) AS process,
+    coalesce(given, named.name, 'asid ' || asid) AS process,
     mode,
     CASE
         WHEN phase = 0 THEN ''

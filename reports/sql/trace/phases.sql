@@ -41,6 +41,6 @@ COMMENT ON COLUMN phases.trace IS 'name of the trace''s folder';
 COMMENT ON COLUMN phases.phase IS 'the guest''s name for the phase, or its number';
 COMMENT ON COLUMN phases.cpu IS 'CPU that opened it';
 COMMENT ON COLUMN phases.vm IS 'virtual machine; 0 on the bare machine';
-COMMENT ON COLUMN phases.start_cycle IS 'clock of the CPU at the opening, captured run';
+COMMENT ON COLUMN phases.start_cycle IS 'clock of the CPU at the opening, captured run; where the trace begins, if it was open there';
 COMMENT ON COLUMN phases.end_cycle IS 'clock of the CPU at the close; null if it never closed';
 COMMENT ON COLUMN phases.instructions IS 'instructions that the CPU retired in between; null if it never closed';

@@ -1,0 +1,1 @@
+"""Save the machine of a running capture, and go on from it on another day."""
