@@ -65,14 +65,16 @@ PLAIN_DICTIONARY: Final = Encoding("DICTIONARY", "NONE")
 _MEASURED: Final = {
     "seq": DELTA,
     "cycle": DELTA,
-    "vaddr": FAST_STREAMS,
+    "vaddr": STREAMS,
     "guest_page": FAST_DICTIONARY,
     "work": STREAMS,
-    "context": FAST_STREAMS,
-    "cpu": FAST_STREAMS,
+    "context": STREAMS,
+    "cpu": STREAMS,
     "kind": PLAIN_DICTIONARY,
     "way": PLAIN_DICTIONARY,
 }
+# Of references, which every replay reads; no replay reads the other bulky kinds, there size counts.
+_QUICK: Final = dict.fromkeys(("vaddr", "context", "cpu"), FAST_STREAMS)
 # Clocks of intervals and stretches of work rise slowly, too.
 _RISING: Final = {"start_cycle": DELTA, "end_cycle": DELTA}
 # Kinds whose rows come by the million; the rest are small, and a dictionary serves them.
@@ -83,10 +85,10 @@ def encoding_of(kind: str, column: str) -> Encoding:
     """Return how `column` of the rows in folder `kind` is stored."""
     if column in ("seq", "cycle"):
         return DELTA
+    if kind == REFS.name and column in _QUICK:
+        return _QUICK[column]
     if kind in _BULKY:
-        choice = _MEASURED.get(column, DICTIONARY)
-        # No replay reads the other kinds: there size counts.
-        return STREAMS if choice is FAST_STREAMS and kind != REFS.name else choice
+        return _MEASURED.get(column, DICTIONARY)
     return _RISING.get(column, DICTIONARY)
 
 
