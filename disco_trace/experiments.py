@@ -6,16 +6,17 @@ under, and what was published for them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
 from disco_trace.config import Spec, diff, from_dict, resolve
 from disco_trace.errors import EXIT_BUG, EXIT_GUEST, DiscoError
 from disco_trace.paths import data_folder
+from disco_trace.requests import CaptureRequest, CaptureResult, ProgressCallback
 
 EXPERIMENTS: Final = {"fig8": "fig8", "table3": "fig8"}
 
@@ -119,63 +120,107 @@ def read_experiment(name: str) -> Experiment:
         ) from error
 
 
-def capture_of(workload: Workload, folder: Path, progress: Any = None) -> tuple[Path, Spec, bool]:
-    """Return the workload's trace (made now if it is not there), its spec, and whether it was.
+def captured_before(
+    path: Path, guest: str, args: Sequence[str], spec: Spec, *, whose: str, hint: str
+) -> bool:
+    """Tell whether the trace at `path` is complete and the one that would be made.
 
-    Raises DiscoError if the guest fails, or if something else stands in the trace's place.
+    Raises DiscoError, with `hint`, if it is of another guest: then it is not ours (`whose`) to
+    replace.
     """
-    from disco_trace.capture import capture
-    from disco_trace.cli.common import trace_path
-    from disco_trace.guest.resolve import find_guest
-    from disco_trace.requests import CaptureRequest
     from disco_trace.trace.manifest import read_manifest
 
-    spec = resolve(machine=workload.machine, sets=workload.sets)
-    guest = find_guest(workload.guest)
-    args = list(workload.args) or list(guest.arguments)
-    path = folder / f"reproduce-{trace_path(workload.guest, spec.machine.cpus).name}"
-    if path.exists():
-        manifest = read_manifest(path)
-        if (
-            manifest.complete
-            and list(manifest.guest.args) == args
-            and not diff(from_dict(manifest.config), spec)
-        ):
-            return path, spec, True
+    manifest = read_manifest(path)
+    if manifest.guest.name != guest:
+        raise DiscoError(
+            f"this is not {whose} trace",
+            file=path,
+            expected=f"guest {guest}",
+            found=manifest.guest.name,
+            hint=hint,
+        )
+    same = list(manifest.guest.args) == list(args) and not diff(from_dict(manifest.config), spec)
+    return manifest.complete and same and (path / "runs" / "captured").is_dir()
+
+
+def capture_now(
+    path: Path,
+    guest: str,
+    args: Sequence[str],
+    spec: Spec,
+    progress: ProgressCallback | None = None,
+    *,
+    whose: str,
+) -> CaptureResult:
+    """Capture a guest into `path`, replacing a trace that is there; DiscoError if it fails."""
+    from disco_trace.capture import capture
+
     result = capture(
         CaptureRequest(
-            guest=workload.guest, args=args, spec=spec, out=path, force=path.exists(),
+            guest=guest,
+            args=list(args),
+            spec=spec,
+            out=path,
+            force=path.exists(),
             progress=progress,
         )
-    )  # fmt: skip
+    )
     if not result.succeeded:
         raise DiscoError(
-            f"the guest {workload.guest} failed",
+            f"{whose} guest failed",
             file=path,
             expected="exit status 0",
             found=f"{result.exit_reason}, status {result.guest_exit_status}",
             exit_code=EXIT_GUEST,
         )
+    return result
+
+
+def all_near(spec: Spec) -> tuple[str, ...]:
+    """Return, as words of `--set`, what makes all memory as near as a CPU's own."""
+    near = spec.memory.local_ns
+    names = ("remote_ns", "dirty_ns", "upgrade_remote_ns", "uncached_remote_ns")
+    return tuple(f"memory.{name}={near}" for name in names)
+
+
+def capture_of(
+    workload: Workload, folder: Path, progress: ProgressCallback | None = None
+) -> tuple[Path, Spec, bool]:
+    """Return the workload's trace (made now if it is not there), its spec, and whether it was.
+
+    Raises DiscoError if the guest fails, or if something else stands in the trace's place.
+    """
+    from disco_trace.cli.common import trace_path
+    from disco_trace.guest.resolve import find_guest
+
+    spec = resolve(machine=workload.machine, sets=workload.sets)
+    guest = workload.guest
+    args = workload.args or tuple(find_guest(guest).arguments)
+    path = folder / f"reproduce-{trace_path(guest, spec.machine.cpus).name}"
+    whose = "the experiment's"
+    hint = "use --traces DIR to work elsewhere"
+    if path.exists() and captured_before(path, guest, args, spec, whose=whose, hint=hint):
+        return path, spec, True
+    capture_now(path, guest, args, spec, progress, whose=whose)
     return path, spec, False
 
 
 def spec_of(case: Case, captured: Spec) -> Spec:
     """Return the specification that a case is replayed under."""
-    near = captured.memory.local_ns
-    names = ("remote_ns", "dirty_ns", "upgrade_remote_ns", "uncached_remote_ns")
-    sets = [*case.sets, *(f"memory.{name}={near}" for name in names if case.near)]
-    return resolve(base=captured, sets=sets)
+    near = all_near(captured) if case.near else ()
+    return resolve(base=captured, sets=(*case.sets, *near))
 
 
 def outcomes(
-    workload: Workload, trace: Path, spec: Spec, step: Callable[[str], None] = lambda name: None
+    workload: Workload, trace: Path, spec: Spec, progress: ProgressCallback | None = None
 ) -> list[Outcome]:
     """Replay every case of a workload and return its figures, the first case being 100."""
     from disco_trace.replay.engine import replay
 
-    runs = []
+    runs: list[Path] = []
     for case in workload.cases:
-        step(f"{workload.name}: {case.name}")
+        if progress:
+            progress(len(runs), note=f"{workload.name}: {case.name}")
         runs.append(replay(trace, spec_of(case, spec)).path)
     counted = _count(trace, runs, workload.phase)
     base = sum(counted[runs[0]].busy.values())

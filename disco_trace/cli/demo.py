@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from disco_trace.cli import common
-from disco_trace.errors import EXIT_GUEST, DiscoError
 
 if TYPE_CHECKING:
     from disco_trace.config import Spec
@@ -28,6 +27,9 @@ SETS: Final = ("memory.l2.size_bytes=512KiB",)
 # itself.
 PHASE: Final = "query"
 
+
+_WHOSE: Final = "the demo's"
+_ELSEWHERE: Final = "use --force to replace it, or -o PATH to write elsewhere"
 
 # For the reader to go on with.
 NEXT_QUERY: Final = (
@@ -136,34 +138,24 @@ def demo(
 
 def _captured(out: common.Output, output: Path | None, force: bool) -> tuple[Path, str, Spec]:
     """Return the demo's trace, whether it was `made` or `reused`, and its specification."""
-    from disco_trace.capture import capture
     from disco_trace.config import resolve
-    from disco_trace.requests import CaptureRequest
+    from disco_trace.experiments import capture_now, captured_before
 
     spec = resolve(machine=MACHINE, sets=SETS)
     path = output or Path("traces") / f"demo-{GUEST}-{spec.machine.cpus}cpu"
-    args = list(ARGUMENTS)
-    if path.exists() and not force and _usable(path, args, spec):
+    if (
+        path.exists()
+        and not force
+        and captured_before(path, GUEST, ARGUMENTS, spec, whose=_WHOSE, hint=_ELSEWHERE)
+    ):
         out.say(f"{path}: captured before")
         return path, "reused", spec
-    words = " ".join([GUEST, *args])
+    words = " ".join([GUEST, *ARGUMENTS])
     out.say(f"capturing {words} on {spec.machine.cpus} CPUs, {spec.machine.nodes} nodes")
     with out.progress("capture", unit="instructions") as progress:
-        result = capture(
-            CaptureRequest(
-                guest=GUEST, args=args, spec=spec, out=path, force=path.exists(), progress=progress
-            )
-        )
+        result = capture_now(path, GUEST, ARGUMENTS, spec, progress, whose=_WHOSE)
     for warning in result.warnings:
         out.warn(warning)
-    if not result.succeeded:
-        raise DiscoError(
-            "the demo's guest failed",
-            file=path,
-            expected="exit status 0",
-            found=f"{result.exit_reason}, status {result.guest_exit_status}",
-            exit_code=EXIT_GUEST,
-        )
     million = result.totals.get("instructions", 0) / 1e6
     out.say(
         f"{path}: {million:.0f} M instructions in {result.seconds:.1f} s"
@@ -172,38 +164,18 @@ def _captured(out: common.Output, output: Path | None, force: bool) -> tuple[Pat
     return path, "made", spec
 
 
-def _usable(path: Path, args: Sequence[str], spec: Spec) -> bool:
-    """Tell whether an earlier demo's trace is complete and the one that we would make.
-
-    Raises DiscoError if there is something at `path` that a demo did not make: it is not ours.
-    """
-    from disco_trace.config import diff, from_dict
-    from disco_trace.trace.manifest import read_manifest
-
-    manifest = read_manifest(path)
-    if manifest.guest.name != GUEST:
-        raise DiscoError(
-            "this is not the demo's trace",
-            file=path,
-            expected=f"guest {GUEST}",
-            found=manifest.guest.name,
-            hint="use --force to replace it, or -o PATH to write elsewhere",
-        )
-    same = list(manifest.guest.args) == list(args) and not diff(from_dict(manifest.config), spec)
-    return manifest.complete and same and (path / "runs" / "captured").is_dir()
-
-
 def _replays(
     out: common.Output, trace: Path, spec: Spec, force: bool
 ) -> list[tuple[str, ReplayResult]]:
     from disco_trace.config import resolve
+    from disco_trace.experiments import all_near
     from disco_trace.replay.engine import replay
 
     results = []
     with out.progress("replays", total=len(QUESTIONS)) as progress:
         for number, question in enumerate(QUESTIONS):
             progress(number, note=question.name)
-            sets = question.sets or _near(spec)
+            sets = question.sets or all_near(spec)
             wanted = resolve(base=spec, sets=sets)
             result = replay(
                 trace,
@@ -225,12 +197,6 @@ def _replays(
             f" ({rows / max(seconds, 1e-9) / 1e6:.0f} M recorded references a second)"
         )
     return results
-
-
-def _near(spec: Spec) -> tuple[str, ...]:
-    near = spec.memory.local_ns
-    names = ("remote_ns", "dirty_ns", "upgrade_remote_ns", "uncached_remote_ns")
-    return tuple(f"memory.{name}={near}" for name in names)
 
 
 # Per run: cycles that were not idle, local misses, all misses, pages moved; in the query alone.

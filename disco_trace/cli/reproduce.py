@@ -79,14 +79,7 @@ def _run(out: common.Output, name: str, folder: Path) -> tuple[list[Path], list[
             trace, spec, reused = experiments.capture_of(workload, folder, progress)
         out.say(f"{trace}: {'captured before' if reused else 'captured'}")
         with out.progress("replays", total=len(workload.cases)) as progress:
-            done = 0
-
-            def step(note: str, progress: object = progress) -> None:
-                nonlocal done
-                progress(done, note=note)  # type: ignore[operator]
-                done += 1
-
-            found += experiments.outcomes(workload, trace, spec, step)
+            found += experiments.outcomes(workload, trace, spec, progress)
         traces.append(trace)
     return traces, found
 

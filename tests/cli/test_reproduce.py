@@ -9,6 +9,7 @@ import pytest
 
 from disco_trace import experiments
 from disco_trace.cli.main import main
+from disco_trace.cli.reproduce import KNOWN
 from disco_trace.experiments import Case, Experiment, Moves, Published, Workload, read_experiment
 
 PUBLISHED = Published(
@@ -83,6 +84,24 @@ def test_cases_beside_published(
     code, answer = run(capsys, "table3", "--traces", str(tmp_path))
     assert code == 2
     assert "exists" in answer["error"]["message"]
+
+
+def test_a_trace_of_another_guest_is_not_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = tmp_path / "reproduce-database-4cpu"
+    assert main(["capture", "hello", "-o", str(place), "--quiet"]) == 0
+    capsys.readouterr()
+    before = (place / "manifest.json").read_bytes()
+    monkeypatch.setattr(experiments, "read_experiment", lambda name: SMALL)
+    code, answer = run(capsys, "fig8", "--traces", str(tmp_path))
+    assert code == 2
+    assert answer["error"]["found"] == "hello"
+    assert (place / "manifest.json").read_bytes() == before
+
+
+def test_every_experiment_is_offered() -> None:
+    assert set(KNOWN) == set(experiments.EXPERIMENTS)
 
 
 @pytest.mark.parametrize("name", ["fig5", "fig6", "fig9"])
