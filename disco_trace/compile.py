@@ -30,7 +30,7 @@ def cache_folder() -> Path:
                 digest.update(file.name.encode())
                 digest.update(file.read_bytes())
     digest.update((package / "trace" / "schema.py").read_bytes())
-    parts = ("compile.py", "jit.py", "places.py", "state.py", "replay/kernel.py")
+    parts = ("compile.py", "jit.py", "linking.py", "places.py", "state.py", "replay/kernel.py")
     for file in (package / part for part in parts):
         digest.update(file.read_bytes())
     for name in ("NUMBA_BOUNDSCHECK", "NUMBA_OPT"):

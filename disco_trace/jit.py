@@ -21,9 +21,11 @@ prepare()
 from numba import njit, types  # noqa: E402
 from numba.extending import intrinsic  # noqa: E402
 
+from disco_trace.linking import PartCompiler, WholeCompiler  # noqa: E402
 from disco_trace.places import anchor, at, is_state, spot  # noqa: E402
 
-_OPTIONS = {"nogil": True, "error_model": "numpy", "_nrt": False}
+_OPTIONS = {"nogil": True, "error_model": "numpy", "_nrt": False, "no_cfunc_wrapper": True}
+_PART = {**_OPTIONS, "no_cpython_wrapper": True, "pipeline_class": PartCompiler}
 # Parameters of these names are the state tuples of machine/layout.py and memory/layout.py.
 _STATES = ("mc", "m")
 
@@ -33,7 +35,7 @@ class Kernel:
 
     def __init__(self, function: Callable[..., Any]) -> None:
         # Only kernels are cached: each holds all that it calls.
-        self.dispatcher = njit(cache=True, **_OPTIONS)(function)
+        self.dispatcher = njit(cache=True, pipeline_class=WholeCompiler, **_OPTIONS)(function)
         self.__doc__ = function.__doc__
 
     def __call__(self, *arguments: Any) -> Any:
@@ -75,9 +77,9 @@ def kernel(function: Callable[..., Any]) -> Kernel:
     return Kernel(function)
 
 
-inline = _once(njit(forceinline=True, **_OPTIONS))
-expand = njit(inline="always", **_OPTIONS)
-_apart = _once(njit(**_OPTIONS))
+inline = _once(njit(forceinline=True, **_PART))
+expand = njit(inline="always", **_PART)
+_apart = _once(njit(**_PART))
 
 
 def helper(function: Callable[..., Any]) -> Any:

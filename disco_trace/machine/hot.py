@@ -11,21 +11,43 @@ import numpy as np
 
 from disco_trace.jit import inline
 from disco_trace.machine.fpu.fast import (
-    EXACT,
     HARD,
+    ROUNDED,
     condition_bit,
     double_at,
     float_add,
+    float_compare,
+    float_convert,
     float_divide,
     float_multiply,
-    float_narrow,
     float_root,
+    float_sign,
     float_truncate,
     set_condition,
     settle,
-    true_of,
 )
-from disco_trace.machine.fpu.table import FD_ODD, FR_ODD, FS_ODD, FT_ODD
+from disco_trace.machine.fpu.table import (
+    ABS,
+    ADD,
+    COMPARE,
+    COST,
+    CVT,
+    DIV,
+    HOT_KIND,
+    LEAVES,
+    MADD,
+    MUL,
+    NEG,
+    NMSUB,
+    SOURCE,
+    SQRT,
+    SUB,
+    TARGET,
+    TRUNC,
+    D,
+    S,
+    W,
+)
 from disco_trace.machine.isa import ID, NOP, TABLE, UNDECODED
 from disco_trace.machine.layout import HI, LO, S_LL, S_LLADDR, X_FPU_COSTS
 from disco_trace.machine.registers import PLAIN_READ, PLAIN_WRITE
@@ -57,23 +79,9 @@ from disco_trace.machine.registers import PLAIN_READ, PLAIN_WRITE
     )
     for name in names.split()
 )  # fmt: skip
-(
-    O_ADD_S, O_SUB_S, O_MUL_S, O_DIV_S, O_SQRT_S, O_ABS_S, O_NEG_S, O_MOV_S, O_MOVF_S, O_MOVT_S,
-    O_MOVZ_S, O_MOVN_S, O_MADD_S, O_MSUB_S, O_NMADD_S, O_NMSUB_S, O_C_S, O_CVT_S_D, O_CVT_S_W,
-    O_CVT_W_S, O_TRUNC_W_S,
-    O_ADD_D, O_SUB_D, O_MUL_D, O_DIV_D, O_SQRT_D, O_ABS_D, O_NEG_D, O_MOV_D, O_MOVF_D, O_MOVT_D,
-    O_MOVZ_D, O_MOVN_D, O_MADD_D, O_MSUB_D, O_NMADD_D, O_NMSUB_D, O_C_D, O_CVT_D_S, O_CVT_D_W,
-    O_CVT_W_D, O_TRUNC_W_D,
-) = (
-    ID[name.format(letter, other)]
-    for letter, other in ("sd", "ds")
-    for names in (
-        "add.{0} sub.{0} mul.{0} div.{0} sqrt.{0} abs.{0} neg.{0} mov.{0} movf.{0} movt.{0}",
-        "movz.{0} movn.{0} madd.{0} msub.{0} nmadd.{0} nmsub.{0} c.cond.{0} cvt.{0}.{1}",
-        "cvt.{0}.w cvt.w.{0} trunc.w.{0}",
-    )
-    for name in names.split()
-)  # fmt: skip
+O_MOV_S, O_MOV_D, O_MOVF_S, O_MOVN_D = (ID[n] for n in ("mov.s", "mov.d", "movf.s", "movn.d"))
+# Arithmetic, whose rows stand together.
+FIRST_FLOAT, LAST_FLOAT = ID["add.s"], ID["c.cond.d"]
 
 U = np.uint64
 M32 = U(0xFFFFFFFF)
@@ -91,17 +99,8 @@ STORE_BITS = U(0xFFFFFFFF00000003)
 U1, U2, U3, U4, U8, U12, U16, U24, U32 = (U(n) for n in (1, 2, 3, 4, 8, 12, 16, 24, 32))
 SH_RS, SH_RT, SH_RD, SH_SA = U(21), U(16), U(11), U(6)
 
-# The FPU's masks of an instruction that must leave the hot loop: MAJOR, of which some bit is set
-# in every instruction of coprocessor 1 but MOVF and MOVT, and the lowest bits of register numbers.
 U7 = U(7)
-MAJOR = U(0xFC000000)
-DOUBLE = U(1 << 21)  # set in the format D, clear in S
-D_D = MAJOR | U(FS_ODD | FD_ODD)
-D_FS, D_FD = MAJOR | U(FS_ODD), MAJOR | U(FD_ODD)
-D_COMPARED = MAJOR | U(FT_ODD | FS_ODD)
-D_DD = D_D | U(FT_ODD)
-D_DDD = D_DD | U(FR_ODD)
-ANY_ODD = U(FR_ODD | FT_ODD | FS_ODD | FD_ODD)
+DOUBLE = U(1 << 21)  # set in instructions of the format D, clear in S
 
 # Why the hot loop was left.
 W_LIMIT, W_FETCH, W_LOAD, W_STORE, W_SLOW, W_TRAP, W_OVERFLOW, W_DECODE, W_SC_FAIL, W_SC = range(10)
@@ -312,13 +311,13 @@ def run_hot(
     counted and stepped over.
 
     fpu: the CPU's FPU registers as words, singles, doubles and 64-bit values, Status.FR, and masks
-    of words that leave the loop: with the FPU disabled; also odd registers of 64-bit values; also
-    where only the slow way knows the result (another rounding mode, Inexact enabled), both.
+    of words that leave the loop: MAJOR with the FPU disabled; that and odd registers of 64-bit
+    values with Status.FR = 0; that and MAJOR where only the slow way knows the results of
+    arithmetic (another rounding mode, or Inexact enabled).
     """
     itags, iorder, ishift, isets, iways, dtags, dorder, dshift, dsets, dways = geometry
     mult_extra, div_extra = costs
-    words, singles, doubles, wide, fr, off, odd, slow, slow_odd = fpu
-    cost = np.int64(0)
+    words, singles, doubles, wide, fr, off, odd, slow = fpu
     why = W_LIMIT
     op = np.int64(0)
     w = U(0)
@@ -694,7 +693,7 @@ def run_hot(
                 va = (U(r[rs_of(w)]) + U(r[rt_of(w)])) & M32
                 number = sa_of(w)
                 if op == O_LDXC1:
-                    hard = w & odd & D_FD
+                    hard = w & odd & LEAVES[U(op)]
                 elif op == O_LUXC1:
                     va &= ~U7
                     hard = odd
@@ -726,7 +725,7 @@ def run_hot(
                 va = (U(r[rs_of(w)]) + U(r[rt_of(w)])) & M32
                 number = rd_of(w)
                 if op == O_SDXC1:
-                    hard = w & odd & D_FS
+                    hard = w & odd & LEAVES[U(op)]
                 elif op == O_SUXC1:
                     va &= ~U7
                     hard = odd
@@ -775,109 +774,6 @@ def run_hot(
             else:
                 pc = npc
                 npc = (npc + U4) & M32
-        elif (
-            op == O_ADD_D or op == O_SUB_D or op == O_MUL_D or op == O_DIV_D or op == O_SQRT_D
-            or op == O_ADD_S or op == O_SUB_S or op == O_MUL_S or op == O_DIV_S or op == O_SQRT_S
-        ):  # fmt: skip
-            single = w & DOUBLE == U(0)
-            if single:
-                hard = w & slow
-                x = np.float64(singles[rd_of(w) << fr])
-                y = np.float64(singles[rt_of(w) << fr])
-            else:
-                hard = w & slow_odd & (D_D if op == O_SQRT_D else D_DD)
-                x = doubles[double_at(rd_of(w), fr)]
-                y = doubles[double_at(rt_of(w), fr)]
-            if op == O_MUL_D or op == O_MUL_S:
-                result, how = float_multiply(x, y, single)
-                cost = p[X_FPU_COSTS + 1]
-            elif op == O_DIV_D or op == O_DIV_S:
-                result, how = float_divide(x, y, single)
-                cost = p[X_FPU_COSTS + (3 if single else 4)]
-            elif op == O_SQRT_D or op == O_SQRT_S:
-                result, how = float_root(x, single)
-                cost = p[X_FPU_COSTS + (5 if single else 6)]
-            else:
-                result, how = float_add(x, y if w & U1 == U(0) else -y, single)
-                cost = p[X_FPU_COSTS]
-            if how == HARD or hard != U(0):
-                why = W_SLOW
-                break
-            if single:
-                singles[sa_of(w) << fr] = np.float32(result)
-            else:
-                doubles[double_at(sa_of(w), fr)] = result
-            settle(wide, how)
-            extra += cost
-            n += cost
-        elif (
-            op == O_MADD_D or op == O_MSUB_D or op == O_NMADD_D or op == O_NMSUB_D
-            or op == O_MADD_S or op == O_MSUB_S or op == O_NMADD_S or op == O_NMSUB_S
-        ):  # fmt: skip
-            single = w & U1 == U(0)
-            if single:
-                hard = w & slow
-                x = np.float64(singles[rd_of(w) << fr])
-                y = np.float64(singles[rt_of(w) << fr])
-                z = np.float64(singles[rs_of(w) << fr])
-            else:
-                hard = w & slow_odd & D_DDD
-                x = doubles[double_at(rd_of(w), fr)]
-                y = doubles[double_at(rt_of(w), fr)]
-                z = doubles[double_at(rs_of(w), fr)]
-            if w & U8 != U(0):
-                z = -z  # of msub and nmsub
-            product, how = float_multiply(x, y, single)
-            result, more = float_add(product, z, single)
-            how |= more
-            if how >= HARD or hard != U(0):
-                why = W_SLOW
-                break
-            if w & U16 != U(0):
-                result = -result  # of nmadd and nmsub
-            if single:
-                singles[sa_of(w) << fr] = np.float32(result)
-            else:
-                doubles[double_at(sa_of(w), fr)] = result
-            settle(wide, how)
-            extra += p[X_FPU_COSTS + 2]
-            n += p[X_FPU_COSTS + 2]
-        elif op == O_C_D or op == O_C_S:
-            if op == O_C_D:
-                hard = w & odd & D_COMPARED
-                x = doubles[double_at(rd_of(w), fr)]
-                y = doubles[double_at(rt_of(w), fr)]
-            else:
-                hard = w & off
-                x = np.float64(singles[rd_of(w) << fr])
-                y = np.float64(singles[rt_of(w) << fr])
-            if hard != U(0) or x != x or y != y:
-                why = W_SLOW
-                break
-            set_condition(wide, w, true_of(x, y, w))
-            extra += p[X_FPU_COSTS]
-            n += p[X_FPU_COSTS]
-        elif (
-            op == O_MOV_D or op == O_MOVF_D or op == O_MOVT_D or op == O_MOVZ_D or op == O_MOVN_D
-            or op == O_MOV_S or op == O_MOVF_S or op == O_MOVT_S or op == O_MOVZ_S
-            or op == O_MOVN_S
-        ):  # fmt: skip
-            single = w & DOUBLE == U(0)
-            if w & (off if single else odd & D_D) != U(0):
-                why = W_SLOW
-                break
-            taken = True
-            if op == O_MOVF_D or op == O_MOVF_S or op == O_MOVT_D or op == O_MOVT_S:
-                taken = condition_bit(wide, w) == rt_of(w) & U1
-            elif op == O_MOVZ_D or op == O_MOVZ_S:
-                taken = r[rt_of(w)] == 0
-            elif op == O_MOVN_D or op == O_MOVN_S:
-                taken = r[rt_of(w)] != 0
-            if taken:
-                if single:
-                    words[sa_of(w) << fr] = words[rd_of(w) << fr]
-                else:
-                    wide[double_at(sa_of(w), fr)] = wide[double_at(rd_of(w), fr)]
         elif op == O_MOVF or op == O_MOVT:
             if off != U(0):
                 why = W_SLOW
@@ -885,67 +781,6 @@ def run_hot(
             if condition_bit(wide, w) == rt_of(w) & U1:
                 r[rd_of(w)] = r[rs_of(w)]
                 r[0] = 0
-        elif op == O_ABS_D or op == O_NEG_D or op == O_ABS_S or op == O_NEG_S:
-            if op == O_ABS_D or op == O_NEG_D:
-                at = double_at(rd_of(w), fr)
-                if doubles[at] != doubles[at] or w & odd & D_D != U(0):
-                    why = W_SLOW
-                    break
-                value = wide[at]
-                sign = U(1 << 63)
-                value = value & ~sign if op == O_ABS_D else value ^ sign
-                wide[double_at(sa_of(w), fr)] = value
-            else:
-                at = rd_of(w) << fr
-                if singles[at] != singles[at] or w & off != U(0):
-                    why = W_SLOW
-                    break
-                value = U(words[at])
-                words[sa_of(w) << fr] = value & ~SIGN if op == O_ABS_S else value ^ SIGN
-            settle(wide, EXACT)
-            extra += p[X_FPU_COSTS]
-            n += p[X_FPU_COSTS]
-        elif (
-            op == O_CVT_D_S or op == O_CVT_D_W or op == O_CVT_S_D or op == O_CVT_S_W
-        ):  # fmt: skip
-            if op == O_CVT_S_D:
-                x = doubles[double_at(rd_of(w), fr)]
-            elif op == O_CVT_D_S:
-                x = np.float64(singles[rd_of(w) << fr])
-            else:
-                x = np.float64(signed(U(words[rd_of(w) << fr])))
-            if op == O_CVT_D_S or op == O_CVT_D_W:
-                # Exact, also for infinities.
-                if x != x or w & odd & D_FD != U(0):
-                    why = W_SLOW
-                    break
-                doubles[double_at(sa_of(w), fr)] = x
-                settle(wide, EXACT)
-            else:
-                result, how = float_narrow(x)
-                if how == HARD or w & (slow_odd & D_FS if op == O_CVT_S_D else slow) != U(0):
-                    why = W_SLOW
-                    break
-                singles[sa_of(w) << fr] = np.float32(result)
-                settle(wide, how)
-            extra += p[X_FPU_COSTS]
-            n += p[X_FPU_COSTS]
-        elif op == O_TRUNC_W_D or op == O_CVT_W_D or op == O_TRUNC_W_S or op == O_CVT_W_S:
-            if op == O_TRUNC_W_D or op == O_CVT_W_D:
-                hard = w & slow_odd & D_FS
-                x = doubles[double_at(rd_of(w), fr)]
-            else:
-                hard = w & slow
-                x = np.float64(singles[rd_of(w) << fr])
-            integer, how = float_truncate(x)
-            rounds = op == O_CVT_W_D or op == O_CVT_W_S
-            if how == HARD or hard != U(0) or (rounds and how != EXACT):
-                why = W_SLOW
-                break
-            words[sa_of(w) << fr] = U(integer) & M32
-            settle(wide, how)
-            extra += p[X_FPU_COSTS]
-            n += p[X_FPU_COSTS]
         elif op == O_PREFX:
             if w & off != U(0):
                 why = W_SLOW
@@ -953,6 +788,84 @@ def run_hot(
         elif op == UNDECODED:
             why = W_DECODE
             break
+        elif FIRST_FLOAT <= op <= LAST_FLOAT:
+            # All arithmetic has this form: operands, result, and whether it is known to be right.
+            number = U(op)
+            kind = HOT_KIND[number]
+            source = SOURCE[number]
+            target = TARGET[number]
+            at = rd_of(w) << fr
+            if source == D:
+                x = doubles[at >> U1]
+                y = doubles[double_at(rt_of(w), fr)]
+            elif source == S:
+                x = np.float64(singles[at])
+                y = np.float64(singles[rt_of(w) << fr])
+            else:
+                x = np.float64(signed(U(words[at])))
+                y = x
+            single = target == S
+            if kind == ADD:
+                result, how = float_add(x, y, single)
+            elif kind == SUB:
+                result, how = float_add(x, -y, single)
+            elif kind == MUL:
+                result, how = float_multiply(x, y, single)
+            elif kind == DIV:
+                result, how = float_divide(x, y, single)
+            elif kind == SQRT:
+                result, how = float_root(x, single)
+            elif MADD <= kind <= NMSUB:
+                result, how = float_multiply(x, y, single)
+                at = rs_of(w) << fr
+                y = np.float64(singles[at]) if single else doubles[at >> U1]
+                result, more = float_add(result, -y if w & U8 != U(0) else y, single)
+                how |= more
+                result = -result if w & U16 != U(0) else result
+            elif kind == COMPARE:
+                result, how = float_compare(x, y, w)
+            elif kind == CVT and target < W:
+                result, how = float_convert(x, single)
+            elif kind == CVT or kind == TRUNC:
+                result, how = float_truncate(x)
+                how += np.int64(how == ROUNDED and kind == CVT)
+            elif kind == ABS or kind == NEG:
+                result, how = float_sign(x, kind == ABS)
+            else:
+                result, how = x, HARD
+            if how >= HARD or w & slow & LEAVES[number] != U(0):
+                why = W_SLOW
+                break
+            at = sa_of(w) << fr
+            if kind == COMPARE:
+                set_condition(wide, w, result)
+            else:
+                if target == D:
+                    doubles[at >> U1] = result
+                elif target == S:
+                    singles[at] = np.float32(result)
+                else:
+                    words[at] = U(np.int64(result)) & M32
+                settle(wide, how)
+            extra += p[X_FPU_COSTS + COST[number]]
+            n += p[X_FPU_COSTS + COST[number]]
+        elif op == O_MOV_S or op == O_MOV_D or O_MOVF_S <= op <= O_MOVN_D:
+            taken = True
+            function = w & U(63)
+            if function == U(17):  # movf, movt
+                taken = condition_bit(wide, w) == rt_of(w) & U1
+            elif function == U(18):  # movz
+                taken = r[rt_of(w)] == 0
+            elif function == U(19):  # movn
+                taken = r[rt_of(w)] != 0
+            if w & odd & LEAVES[U(op)] != U(0):
+                why = W_SLOW
+                break
+            if taken:
+                if w & DOUBLE == U(0):
+                    words[sa_of(w) << fr] = words[rd_of(w) << fr]
+                else:
+                    wide[double_at(sa_of(w), fr)] = wide[double_at(rd_of(w), fr)]
         else:
             why = W_SLOW
             break

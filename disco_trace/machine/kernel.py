@@ -35,11 +35,9 @@ from disco_trace.machine.exceptions import (
 )
 from disco_trace.machine.fpu.execute import execute
 from disco_trace.machine.fpu.memory import float_access
-from disco_trace.machine.fpu.table import COST
+from disco_trace.machine.fpu.table import ANY_ODD, COST, MAJOR
 from disco_trace.machine.hot import (
-    ANY_ODD,
     M32,
-    MAJOR,
     NO_LINE,
     O_BREAK,
     O_CACHE,
@@ -550,12 +548,12 @@ def run(mc, m, budget):
             if (mode == 0 or mode == 3) and is_cached(k[CONFIG] & 7):
                 kseg0_size = U(p[X_RAM])
 
-            off = U(0) if k[STATUS] & STATUS_CU1 else MAJOR
-            slow = off if wide[FCSR] & FAST_FCSR == U(0) else MAJOR
-            fr, odd = U1, U(0)
+            off = U(0) if k[STATUS] & STATUS_CU1 else U(MAJOR)
+            fr, odd = U1, off
             if k[STATUS] & STATUS_FR == 0:
-                fr, odd = U(0), ANY_ODD
-            fpu = (words, singles, doubles, wide, fr, off, off | odd, slow, slow | odd)
+                fr, odd = U(0), off | U(ANY_ODD)
+            slow = odd if wide[FCSR] & FAST_FCSR == U(0) else odd | U(MAJOR)
+            fpu = (words, singles, doubles, wide, fr, off, odd, slow)
 
             pc = U(s[S_PC])
             why, n, pc, npc, slot, cur, was_slot, fbase, fdelta, op, w, va, extra, data = run_hot(

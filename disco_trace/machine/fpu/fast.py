@@ -85,21 +85,35 @@ def float_root(a, single):
 
 
 @inline
-def float_narrow(a):
-    """Convert a double to a single."""
-    value = rounded(a, True)
-    if not (ordinary(value, True) or a == 0):
+def float_convert(a, single):
+    """Convert a number to a single or a double."""
+    value = rounded(a, single)
+    if not (ordinary(value, True) or a == 0 if single else a == a):
         return value, HARD
     return value, EXACT if value == a else ROUNDED
 
 
 @inline
 def float_truncate(a):
-    """Convert a number to a word, towards zero."""
+    """Round a number to a whole one that fits a word, towards zero."""
     if not BELOW_WORD < a < ABOVE_WORD:
-        return np.int64(0), HARD
-    value = np.int64(a)
-    return value, EXACT if np.float64(value) == a else ROUNDED
+        return a, HARD
+    value = np.float64(np.int64(a))
+    return value, EXACT if value == a else ROUNDED
+
+
+@inline
+def float_sign(a, positive):
+    """Invert the sign, or make the number positive."""
+    return (abs(a) if positive else -a), (EXACT if a == a else HARD)
+
+
+@inline
+def float_compare(a, b, condition):
+    """Return 1.0 if one of the conditions of C.cond holds, 0.0 if not."""
+    less = (condition & U(4)) != U(0) and a < b
+    equal = (condition & U(2)) != U(0) and a == b
+    return np.float64(less or equal), (EXACT if a == a and b == b else HARD)
 
 
 @inline
@@ -127,9 +141,3 @@ def set_condition(wide, w, truth):
 def double_at(number, fr):
     """Return where among 64-bit values a register stands; fr: Status.FR."""
     return (number << fr) >> U(1)
-
-
-@inline
-def true_of(a, b, condition):
-    """Tell whether one of the conditions of C.cond holds for operands that are no NaNs."""
-    return ((condition & U(2)) != U(0) and a == b) or ((condition & U(4)) != U(0) and a < b)

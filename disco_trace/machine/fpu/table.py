@@ -39,10 +39,16 @@ _COST: Final = (
 )
 _COST_BY_FORMAT: Final = {"div": 3, "recip": 3, "sqrt": 5, "rsqrt": 7}
 
+# Kinds that the hot loop can carry out (of these not the format L).
+_HOT: Final = (ADD, SUB, MUL, DIV, SQRT, ABS, NEG, MADD, MSUB, NMADD, NMSUB, TRUNC, CVT, COMPARE)
+
+# Of an instruction's word: the major opcode, some bit of which is set in all of coprocessor 1 but
+# MOVF and MOVT.
+MAJOR = 0xFC000000
+
 # Lowest bit of the number of an FPU register, by its letter in an encoding.
 _FIELD: Final = {"v": 21, "w": 16, "x": 11, "y": 6}
-FR_ODD = 1 << 21
-FT_ODD, FS_ODD, FD_ODD = 1 << 16, 1 << 11, 1 << 6
+ANY_ODD = sum(1 << at for at in _FIELD.values())
 
 
 def _tables() -> tuple[np.ndarray, ...]:
@@ -80,3 +86,6 @@ def _tables() -> tuple[np.ndarray, ...]:
 
 
 KIND, SOURCE, TARGET, ODD, WIDE, COST = _tables()
+HOT_KIND = np.where(np.isin(KIND, _HOT) & ~WIDE, KIND, ELSEWHERE)
+# The bits of a word that can make an instruction leave the hot loop, for its masks to choose from.
+LEAVES = (MAJOR | ODD).astype(np.uint64)

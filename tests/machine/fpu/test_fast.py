@@ -31,10 +31,9 @@ def _batch(what, single, a, b, values, how):
         elif what == SQRT:
             values[n], how[n] = fast.float_root(a[n], single)
         elif what == NARROW:
-            values[n], how[n] = fast.float_narrow(a[n])
+            values[n], how[n] = fast.float_convert(a[n], True)
         else:
-            integer, how[n] = fast.float_truncate(a[n])
-            values[n] = np.float64(integer)
+            values[n], how[n] = fast.float_truncate(a[n])
 
 
 def doubles(fmt: int, bits: list[int]) -> np.ndarray:
