@@ -51,30 +51,40 @@ class Trace:
         out: str | Path | None = None,
         force: bool = False,
         max_instructions: int | None = None,
+        save_at: str | int | None = None,
+        resume: str | Path | None = None,
     ) -> Trace:
         """Run a guest and return its trace; `set` holds `PATH=VALUE` words or values by path.
 
+        `save_at` names the phase (or its number) at whose beginning a checkpoint is saved below
+        the trace's `checkpoints`; `resume` is the checkpoint to go on from, with the machine and
+        the arguments that it has.
         Raises DiscoError, also (exit code 4) if the guest fails: its trace is kept all the same.
         """
         from disco_trace import compile as kernels
 
         kernels.prepare()
         from disco_trace.capture import capture
-        from disco_trace.cli.common import trace_path
-        from disco_trace.guest.resolve import find_guest
+        from disco_trace.cli import origin
         from disco_trace.requests import CaptureRequest
 
-        found = find_guest(guest)
-        spec = resolve(machine=machine or found.machine, policy=policy, costs=costs, sets=set)
-        path = Path(out) if out else trace_path(found.name, spec.machine.cpus)
+        options = {"policy": policy, "costs": costs, "sets": set}
+        if resume is None:
+            begin = origin.at_start(guest, machine, options)
+        else:
+            given = {"machine": machine, "args": args}
+            begin = origin.at_checkpoint(guest, Path(resume), options, given)
+        phase = None if save_at is None else str(save_at)
         result = capture(
             CaptureRequest(
                 guest=guest,
                 args=list(args),
-                spec=spec,
-                out=path,
+                spec=begin.spec,
+                out=Path(out) if out else begin.path,
                 force=force,
                 max_instructions=max_instructions,
+                save_at=origin.phase_number(phase, begin.phases),
+                resume=begin.checkpoint,
             )
         )
         if not result.succeeded and max_instructions is None:

@@ -233,6 +233,9 @@ class _Session:
         self._dump()
         if request.save_at is not None and self.saved is None:
             self.warnings.append(f"phase {request.save_at} was not opened: no checkpoint was saved")
+        ended = reason not in (ExitReason.STOP_AT, ExitReason.INTERRUPTED)
+        if request.stop_at is not None and ended:
+            self.warnings.append(f"the address to stop at, {request.stop_at:#x}, was not reached")
         status = None
         if reason is ExitReason.POWER_OFF:
             status = int(self.machine.g[machine_layout.G_STATUS]) & 0xFFFFFFFF

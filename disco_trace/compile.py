@@ -7,6 +7,7 @@ an edited kernel never meets a stale caller (Numba itself checks only the file o
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import sys
@@ -115,17 +116,17 @@ def warm(progress: Callable[[str, float], None] | None = None) -> float:
     if is_warm():
         return 0.0
     start = time.perf_counter()
-    steps: list[tuple[str, Callable[[], None]]] = []
+    from disco_trace import jit
+    from disco_trace.machine import kernel as machine_kernel
     from disco_trace.replay import kernel as replay_kernel
 
-    steps.append(("memory system and replay", replay_kernel.compile_kernels))
-    from disco_trace.machine import kernel as machine_kernel
-
-    steps.append(("the machine", machine_kernel.compile_kernels))
-    for index, (what, compile_step) in enumerate(steps):
-        if progress:
-            progress(what, index / len(steps))
-        compile_step()
+    steps = (
+        ("memory system and replay", replay_kernel.compile_kernels),
+        ("the machine", machine_kernel.compile_kernels),
+    )
+    for what, compile_step in steps:
+        with jit.watched(functools.partial(progress, what) if progress else None):
+            compile_step()
     if progress:
         progress("done", 1.0)
     _mark(folder).touch()

@@ -24,9 +24,10 @@ ALLOWED = {
     "requests": {"config"},
     "state": set(),
     "places": {"state"},
-    "jit": {"compile", "places"},
+    "linking": set(),
+    "jit": {"compile", "linking", "places"},
     # Compiling ahead means to load the kernels of every part.
-    "compile": {"machine", "memory", "replay", "trace", "errors"},
+    "compile": {"jit", "machine", "memory", "replay", "trace", "errors"},
     "guest": GROUND - {"requests"},
     "trace": GROUND - {"requests"},
     # The row formats (`trace.schema`) are data that kernels fill in.

@@ -121,6 +121,8 @@ def capture(
     """
     with common.verb("capture", json=json, quiet=quiet) as out:
         _refuse_later({"--vms": vms, "--run": run})
+        if policy is not None:
+            common.check_policy(policy)
         from disco_trace.requests import CaptureRequest
 
         words = {"policy": policy, "costs": costs, "monitor": monitor, "sets": sets or ()}
@@ -279,7 +281,10 @@ def _number(option: str, text: str, expected: str) -> int:
             continue
         if isinstance(value, int) and value >= 0:
             return value
-    raise DiscoError(f"bad value for {option}", expected=expected, found=repr(text))
+    thousands = {"K": 1, "M": 2, "G": 3}.get(text[-1:].upper())
+    in_full = thousands and text[:-1].isdigit()
+    hint = f"write {text[:-1]}{'_000' * (thousands or 0)}" if in_full else None
+    raise DiscoError(f"bad value for {option}", expected=expected, found=repr(text), hint=hint)
 
 
 def _address(option: str, text: str | None) -> int | None:

@@ -247,6 +247,11 @@ def check_policy(policy: str) -> None:
     """Raise `DiscoError` for a placement policy that this version does not have."""
     if policy in _LATER_POLICIES:
         raise DiscoError(f"the policy {policy!r} comes with a later version")
+    from disco_trace.config.spec import POLICIES
+
+    present = [name for name in POLICIES if name not in _LATER_POLICIES]
+    if policy not in present:
+        raise DiscoError("unknown policy", expected=f"one of {', '.join(present)}", found=policy)
 
 
 def check_trace(path: Path) -> None:

@@ -31,7 +31,7 @@ class Origin:
     checkpoint: Path | None = None
 
 
-def at_start(guest: str, machine: str | None, options: Mapping[str, Any]) -> Origin:
+def at_start(guest: str, machine: str | Path | None, options: Mapping[str, Any]) -> Origin:
     """Return the origin of a guest that begins; `options` are those of `config.resolve`."""
     from disco_trace.config import resolve
     from disco_trace.guest.resolve import find_guest

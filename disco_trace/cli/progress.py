@@ -9,7 +9,9 @@ from typing import Any, Final
 
 # Seconds until the first line where there is no terminal, and between the later ones.
 FIRST_LINE_SECONDS: Final = 5.0
-LINE_SECONDS: Final = 30.0
+LINE_SECONDS: Final = 15.0
+# Less than this part done says nothing about the rest.
+LEAST_PART: Final = 0.02
 # A bar is redrawn by rich at its own pace; updates nearer than this are dropped before that.
 UPDATE_SECONDS: Final = 0.05
 
@@ -76,8 +78,16 @@ class Progress:
 
     def _open_bar(self) -> None:
         from rich.console import Console
-        from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeRemainingColumn
+        from rich.progress import BarColumn, SpinnerColumn, Task, TextColumn, TimeRemainingColumn
         from rich.progress import Progress as Bar
+        from rich.text import Text
+
+        class Remaining(TimeRemainingColumn):
+            """The time left, once enough is done to tell."""
+
+            def render(self, task: Task) -> Text:
+                told = task.total and task.completed >= LEAST_PART * task.total
+                return super().render(task) if told else Text("--:--")
 
         speed = [TextColumn("{task.fields[speed]}")] if self.unit else []
         self._bar = Bar(
@@ -85,7 +95,7 @@ class Progress:
             TextColumn("{task.description}"),
             BarColumn(bar_width=30),
             TextColumn("{task.percentage:>3.0f} %"),
-            TimeRemainingColumn(compact=True),
+            Remaining(compact=True),
             *speed,
             TextColumn("{task.fields[note]}"),
             console=Console(stderr=True),
@@ -103,7 +113,7 @@ class Progress:
         if self.unit:
             of = f" of {readable(self.total)}" if self.total else ""
             parts.append(f"{readable(done)}{of} {self.unit},")
-        if self.total and done > 0:
+        if self.total and done >= LEAST_PART * self.total:
             left = elapsed * (self.total - done) / done
             parts.append(f"{100 * done / self.total:.0f} %, about {max(left, 0):.0f} s left")
         else:

@@ -59,6 +59,8 @@ def replay(
         from disco_trace.config import from_dict, resolve
 
         common.check_trace(trace)
+        if policy is not None:
+            common.check_policy(policy)
         # The manifest first: a wrong path must not wait for kernels.
         from disco_trace.trace.manifest import read_manifest
 

@@ -47,7 +47,8 @@ def report(
         common.check_free(target, force=force, what="report")
         from disco_trace.report.html import write_report
 
-        pages = write_report(paths, target, pages=page or (), phase=phase)
+        with out.progress("report", unit="pages") as progress:
+            pages = write_report(paths, target, pages=page or (), phase=phase, progress=progress)
         out.say(f"report: {target} ({', '.join(pages)})")
         out.set(path=target, paths=paths, pages=pages, phase=phase)
         out.next("sql", paths[0], "--list")

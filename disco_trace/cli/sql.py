@@ -70,6 +70,7 @@ def sql(
     """
     with common.verb("sql", json=json, quiet=quiet) as out:
         _check_options(query, file, form, list_, describe, output, json)
+        _check_paths(paths)
         from disco_trace.report.database import connect
 
         out.set(path=paths[0], paths=paths)
@@ -128,6 +129,21 @@ def _check_options(
             expected="--list or --describe alone, or with --json",
             found="--format" if form is not None else f"-o {output}",
         )
+
+
+def _check_paths(paths: list[Path]) -> None:
+    """Raise `DiscoError` for a path that there is not, which may be a query without its -q."""
+    for path in paths:
+        if not path.exists():
+            first = str(path).partition(" ")[0].upper()
+            query = first in ("SELECT", "FROM", "WITH", "SUMMARIZE", "DESCRIBE", "PIVOT")
+            raise DiscoError(
+                "no such file or folder",
+                file=path,
+                expected="a trace or run",
+                found="nothing",
+                hint="a query comes after -q" if query else None,
+            )
 
 
 def _check_output(output: Path, database: Database, *, force: bool) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import functools
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -170,6 +171,10 @@ def leaf(path: str) -> Leaf:
 
 
 def _nearest(path: str, known: list[str]) -> str:
+    group, _, last = path.rpartition(".")
+    fellows = [name for name in known if name.rpartition(".")[0] == group]
+    if group and fellows:
+        return _fellow(last, fellows)
     near = difflib.get_close_matches(path, known, n=1, cutoff=0.6)
     if not near:
         # `cpus` alone, or under the wrong root: compare the last names.
@@ -180,6 +185,19 @@ def _nearest(path: str, known: list[str]) -> str:
         return f"did you mean {near[0]}?"
     roots = sorted({name.split(".")[0] for name in known})
     return f"paths begin with {', '.join(roots)}; `config show` lists all"
+
+
+def _fellow(last: str, fellows: list[str]) -> str:
+    """Return a hint for a wrong last name in a group that there is."""
+    ends = {name.rpartition(".")[2]: name for name in fellows}
+    near = difflib.get_close_matches(last, list(ends), n=1, cutoff=0.5)
+    if not near:
+        # An abbreviation: its letters, in order.
+        shape = re.compile(".*".join(map(re.escape, last)))
+        near = [end for end in ends if last and end[0] == last[0] and shape.match(end)][:1]
+    if near:
+        return f"did you mean {ends[near[0]]}?"
+    return f"there are {', '.join(fellows)}"
 
 
 def size_text(count: int) -> str:

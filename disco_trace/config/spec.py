@@ -6,7 +6,7 @@ CPU; what is assumed and not published says so. Ranges are enforced by `checks`,
 
 from __future__ import annotations
 
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, get_args
 
 import msgspec
 from msgspec import Meta
@@ -27,6 +27,7 @@ Policy = Literal[
     "migrate-replicate",
     "origin",
 ]
+POLICIES: Final = get_args(Policy)
 STATIC_POLICIES: Final = ("guest", "first-touch", "round-robin", "single-node", "best-static")
 MOVING_POLICIES: Final = ("migrate", "replicate", "migrate-replicate", "origin")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -64,15 +64,17 @@ def write_report(
     *,
     pages: Sequence[str] = (),
     phase: str | None = None,
+    progress: Callable[[int, int, str], None] | None = None,
 ) -> list[str]:
     """Write the report of some traces and runs to `target`, whole; return the names of its pages.
 
-    `pages` limits it to some pages, `phase` to one phase of the guest. An existing file is
-    replaced. Raises `DiscoError` for a page without rows that was asked for, an unknown page or
-    phase, and whatever is wrong with the traces.
+    `pages` limits it to some pages, `phase` to one phase of the guest; `progress(done, pages,
+    name)` is called before each. An existing file is replaced. Raises `DiscoError` for a page
+    without rows that was asked for, an unknown page or phase, and whatever is wrong with the
+    traces.
     """
     with connect(paths, phase=phase) as database:
-        sections = build_sections(database, pages)
+        sections = build_sections(database, pages, progress)
         html = render(
             ", ".join(trace.name for trace in database.traces),
             sections,
@@ -94,11 +96,18 @@ def write_whole(target: Path, html: str) -> None:
         hidden.unlink(missing_ok=True)
 
 
-def build_sections(database: Database, names: Sequence[str] = ()) -> list[Section]:
+def build_sections(
+    database: Database,
+    names: Sequence[str] = (),
+    progress: Callable[[int, int, str], None] | None = None,
+) -> list[Section]:
     """Return the pages that have rows; those of `names`, if any, must have them."""
     environment = _environment()
     sections = []
-    for name in PAGE_NAMES if not names else dict.fromkeys(names):
+    wanted = list(dict.fromkeys(names or PAGE_NAMES))
+    for done, name in enumerate(wanted):
+        if progress:
+            progress(done, len(wanted), name)
         page = read_page(name)
         empty = [v for v in page.needs if not database.rows(f"SELECT 1 FROM {v} LIMIT 1")]
         figures = [] if empty else _figures(database, environment, page)

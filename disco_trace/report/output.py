@@ -51,6 +51,11 @@ def plain_value(value: Any) -> Any:
         return [plain_value(item) for item in value]
     if isinstance(value, dict):
         return {str(key): plain_value(item) for key, item in value.items()}
+    if isinstance(value, bytes):
+        return value.hex()
+    if isinstance(value, pa.MonthDayNano):
+        parts = (value.months, "months"), (value.days, "days"), (value.nanoseconds / 1e9, "s")
+        return " ".join(f"{count:g} {unit}" for count, unit in parts if count) or "0 s"
     return value if isinstance(value, int | float | str | bool | None) else str(value)
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import disco_trace
 import disco_trace.capture as capturing
 from disco_trace.checkpoint.save import added
 from disco_trace.config import from_dict
@@ -356,3 +357,15 @@ def small(tmp_path_factory):
     path = tmp_path_factory.mktemp("small") / "t"
     spec = spec_at(2, 2, machine__ram_bytes="4MiB")
     return run_guest("radix", spec, path, TINY["radix"], save_at=2).checkpoint
+
+
+def test_python_saves_and_resumes_too(tmp_path):
+    whole = disco_trace.Trace.capture(
+        "radix", args=TINY["radix"], out=tmp_path / "a", machine="uniprocessor", save_at="sort"
+    )
+    place = next((tmp_path / "a" / "checkpoints").iterdir())
+    resumed = disco_trace.Trace.capture("radix", resume=place, out=tmp_path / "b")
+    assert resumed.manifest.exit_reason == whole.manifest.exit_reason == "power-off"
+    assert resumed.totals == go_on(place, tmp_path / "d").totals
+    with pytest.raises(disco_trace.DiscoError, match="args cannot be given"):
+        disco_trace.Trace.capture("radix", args=["keys=1"], resume=place, out=tmp_path / "c")

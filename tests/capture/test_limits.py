@@ -90,6 +90,12 @@ def test_a_slow_disk_does_not_move_the_limit_of_bytes(tmp_path, monkeypatch):
     assert len(ids) == 1
 
 
+def test_an_address_never_reached_is_named(tmp_path):
+    result = run_guest("radix", spec_at(1, 1), tmp_path / "t", TINY["radix"], stop_at=0x9000_0000)
+    assert result.exit_reason is ExitReason.POWER_OFF
+    assert result.warnings == ["the address to stop at, 0x90000000, was not reached"]
+
+
 def test_stop_at_a_symbol(tmp_path):
     spec = spec_at(4, 4)
     run_guest("radix", spec, tmp_path / "whole", TINY["radix"])

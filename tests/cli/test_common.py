@@ -238,9 +238,20 @@ def test_progress_is_sparse_lines_off_a_terminal(
             now[0] += 1
             progress(second * 10, note="step")
     lines = capsys.readouterr().err.splitlines()
-    # At 5 s, then every 30 s: 5, 35, 65. At 5 s 50 of 1000 are done: 95 s are left.
-    assert len(lines) == 3
+    # At 5 s, then every 15 s: 5, 20, 35, 50, 65. At 5 s 50 of 1000 are done: 95 s are left.
+    assert len(lines) == 5
     assert lines[0] == "capture: 50 of 1.00 k instructions, 5 %, about 95 s left (step)"
+
+
+def test_next_to_nothing_done_gives_no_estimate(
+    capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [100.0]
+    monkeypatch.setattr(progress_module.time, "monotonic", lambda: now[0])
+    with Progress("capture", total=10**9, unit="instructions") as progress:
+        now[0] += 6
+        progress(10)
+    assert capsys.readouterr().err == "capture: 10 of 1.00 G instructions, 6 s so far\n"
 
 
 def test_progress_is_silent_where_hidden(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -149,7 +149,8 @@ def test_capture_passes_every_option(asked: Any, tmp_path: Path) -> None:
         (["--dump", "0=x"], "PHYS:LENGTH=FILE"),
         (["--dump", "0:0=x"], "--dump"),
         (["--dump", "0xffffffff:2=x"], "--dump"),
-        (["--policy", "nearest"], "placement.policy"),
+        (["--policy", "nearest"], "unknown policy"),
+        (["--set", "placement.policy=nearest"], "placement.policy"),
         (["--set", "machine.cpu=1"], "machine.cpu"),
     ],
 )
@@ -414,3 +415,20 @@ def test_a_file_that_is_no_trace_is_named(capsys: Capture, tmp_path: Path, verb:
     error = capsys.readouterr().err
     assert str(note) in error
     assert "found a file" in error
+
+
+def test_a_count_with_a_suffix_is_told_how_to_be_written(asked: Any, capsys: Capture) -> None:
+    assert main(["capture", "hello", "--max-instructions", "3M"]) == 2
+    assert "hint: write 3_000_000" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [["capture", "hello"], ["replay", "trace"]])
+def test_an_unknown_policy_is_told_those_that_there_are(
+    asked: Any, capsys: Capture, tmp_path: Path, words: list[str]
+) -> None:
+    (tmp_path / "trace").mkdir()
+    (tmp_path / "trace" / "manifest.json").write_text("{}")
+    assert main([*words, "--policy", "nosuch"]) == 2
+    said = capsys.readouterr().err
+    assert "migrate-replicate" in said
+    assert "best-static" not in said

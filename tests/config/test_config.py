@@ -151,6 +151,8 @@ def test_a_misspelt_path_suggests_the_nearest() -> None:
         "cpus=4": "machine.cpus",
         "placement.triger_misses=1": "placement.trigger_misses",
         "memory.l2.size=1": "memory.l2.size_bytes",
+        "memory.l2.sz=1": "memory.l2.size_bytes",
+        "memory.l2.quux=1": "memory.l2.ways, ",
     }.items():
         with pytest.raises(DiscoError) as raised:
             resolve(sets=[word])

@@ -137,6 +137,19 @@ def test_mistakes_are_one_line(trace: Path, capsys: Capture, words: list[str], s
     assert len(err.splitlines()) <= 2
 
 
+def test_a_query_in_place_of_a_path_is_told_of_its_option(trace: Path, capsys: Capture) -> None:
+    assert main(["sql", str(trace), "SELECT 1"]) == 2
+    assert "hint: a query comes after -q" in capsys.readouterr().err
+    assert main(["sql", str(trace), "selected"]) == 2
+    assert "hint" not in capsys.readouterr().err
+
+
+def test_values_that_json_lacks_are_readable_text(trace: Path, capsys: Capture) -> None:
+    query = "SELECT 'ab'::BLOB AS b, INTERVAL '1 month 3 days 2.5 s' AS i, 'nan'::DOUBLE AS n"
+    assert main(["sql", str(trace), "-q", query, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["rows"] == [["6162", "1 months 3 days 2.5 s", None]]
+
+
 def test_errors_in_json(trace: Path, capsys: Capture) -> None:
     assert main(["sql", str(trace), "-q", "SELECT polcy FROM runs", "--json"]) == 2
     body = json.loads(capsys.readouterr().out)

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from disco_trace.cli.main import main
 from disco_trace.trace.check import check
 from disco_trace.trace.reader import TraceReader
 
@@ -70,7 +71,7 @@ def test_a_killed_capture_leaves_a_readable_prefix(tmp_path, delay):
     assert not (path / "runs" / "captured").exists()
 
 
-def test_ctrl_c_closes_an_incomplete_trace(tmp_path):
+def test_ctrl_c_closes_an_incomplete_trace(tmp_path, capsys):
     path = tmp_path / "t"
     end(start(path), signal.SIGINT)
     reader = TraceReader(path)
@@ -78,6 +79,8 @@ def test_ctrl_c_closes_an_incomplete_trace(tmp_path):
     assert not reader.complete
     assert reader.manifest.exit_reason == "interrupted"
     assert check(path) == []
+    assert main(["check", str(path)]) == 0
+    assert "as far as it goes" in capsys.readouterr().out
 
 
 def test_the_place_of_a_killed_capture_can_be_used_again(tmp_path):
