@@ -70,7 +70,7 @@ class Workload(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Describe one capture and its cases, the first of which is the capture's own placement.
 
     `phase` limits the figures to one phase of the guest; `args` are the guest's arguments, its
-    own defaults where there are none.
+    own defaults where there are none; `why` says why the workload is set as it is.
     """
 
     name: str
@@ -81,6 +81,7 @@ class Workload(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     args: tuple[str, ...] = ()
     phase: str | None = None
     moves: Moves | None = None
+    why: str = ""
     why_moves: str = ""
 
 
@@ -106,6 +107,7 @@ class Outcome:
     published: Published | None
     published_moves: Moves | None
     why: str
+    why_workload: str
     why_moves: str
 
 
@@ -247,6 +249,7 @@ def outcomes(
                 published=case.published,
                 published_moves=workload.moves,
                 why=case.why,
+                why_workload=workload.why,
                 why_moves=workload.why_moves,
             )
         )

@@ -19,6 +19,15 @@ _COLOURS: Final = {
     "exec": "user", "local_stall": "local", "remote_stall": "remote", "monitor": "monitor",
 }  # fmt: skip
 
+_BARS_TEXT: Final = (
+    "Ours beside what was published, in per cent of the busy time without a policy; idle time is"
+    " left out. Published totals are printed, the parts were read off the figure."
+)
+_MOVES_TEXT: Final = (
+    "Ours beside what was published: moves of all nodes together in a second of the machine, and"
+    " what the monitor spent on one."
+)
+
 
 @dataclass
 class Comparison:
@@ -45,7 +54,8 @@ def stalls_figures(outcomes: Sequence[Any]) -> tuple[str, list[Comparison]]:
     ]
     figures = []
     for name, cases in _by_workload(outcomes):
-        rows, bars, sentences = [], [], []
+        rows, bars = [], []
+        sentences = [cases[0].why_workload] if cases[0].why_workload else []
         for each in cases:
             rows.append([name, each.case, *_figures(each.total, each.local_percent, each.parts)])
             bars += _bars(each.case, "here", each.parts)
@@ -77,13 +87,8 @@ def moves_figures(outcomes: Sequence[Any]) -> tuple[str, list[Comparison]]:
 def write_comparison(target: Path, title: str, figures: Sequence[Comparison]) -> None:
     """Write the page, whole; an existing file is replaced."""
     made = [figure for each in figures for figure in _as_figures(each)]
-    section = Section(
-        "reproduce",
-        title,
-        "Ours beside what was published, in per cent of the busy time without a policy; idle time"
-        " is left out. Published totals are printed, the parts were read off the figure.",
-        made,
-    )
+    text = _BARS_TEXT if any(each.bars for each in figures) else _MOVES_TEXT
+    section = Section("reproduce", title, text, made)
     write_whole(target, render(title, [section]))
 
 
@@ -97,10 +102,15 @@ def _figures(total: float, local: float, parts: dict[str, float]) -> list[str]:
 
 
 def _moves(moves: Any) -> list[str]:
+    """Return rates and costs; what does not happen has no cost."""
+
+    def both(per_s: float, us: float) -> list[str]:
+        return [f"{per_s:,.0f}", f"{us:.0f}" if per_s else "–"]
+
     return [
-        f"{moves.migrations_per_s:,.0f}", f"{moves.migration_us:.0f}",
-        f"{moves.replications_per_s:,.0f}", f"{moves.replication_us:.0f}",
-    ]  # fmt: skip
+        *both(moves.migrations_per_s, moves.migration_us),
+        *both(moves.replications_per_s, moves.replication_us),
+    ]
 
 
 def _bars(case: str, whose: str, parts: dict[str, float]) -> list[dict[str, Any]]:

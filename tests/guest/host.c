@@ -1,9 +1,12 @@
 /* The library OS of a guest program that is compiled for the host: threads are POSIX threads, as
-   many as CPUS in the environment says. A second opinion on results, not on anything else.
+   many as CPUS in the environment says, and processes are the host's. A second opinion on results,
+   not on anything else.
    Linked with capture/lib/user/text.c, which is the same on both. */
 #include <pthread.h>
 #include <sched.h>
 #include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "libos.h"
@@ -24,6 +27,28 @@ void *pages_map(size_t bytes) {
   if (!pages) abort();
   return pages;
 }
+
+void pages_unmap(void *address, size_t bytes) { memset(address, 0, bytes); }
+
+void pages_seal(void *address, size_t bytes) {
+  if (mprotect(address, bytes, PROT_READ)) abort();
+}
+
+uint32_t process_start(const char *name, process_function *function, void *argument) {
+  pid_t child = fork();
+  (void)name;
+  if (child < 0) abort();
+  if (child == 0) _exit(function(argument));
+  return (uint32_t)child;
+}
+
+int process_wait(uint32_t process) {
+  int status;
+  if (waitpid((pid_t)process, &status, 0) < 0 || !WIFEXITED(status)) abort();
+  return WEXITSTATUS(status);
+}
+
+void process_phase(uint32_t n) { (void)n; }
 
 static struct {
   thread_function *function;

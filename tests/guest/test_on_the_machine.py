@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from disco_trace.guest.resolve import find_guest
+from tests.guest.host import host_console
 
 slow = pytest.mark.slow
 
@@ -112,10 +113,103 @@ def test_address_space_numbers_are_used_again(tmp_path):
         assert max(database.query("SELECT DISTINCT asid FROM _contexts")["asid"]) <= 14
 
 
-def test_a_child_that_finds_something_wrong_fails_the_guest(tmp_path):
-    result = run(tmp_path, "processes", "children=2", "work=100", "wrong=1", cpus=2)
+@pytest.mark.parametrize(("wrong", "check"), [(1, 2), (2, 7)])
+def test_a_child_that_finds_something_wrong_fails_the_guest(tmp_path, wrong, check):
+    result = run(tmp_path, "processes", "children=2", "work=100", f"wrong={wrong}", cpus=2)
     assert result.guest_exit_status == 1
-    assert b"failed check 2" in result.console
+    assert f"failed check {check}".encode() in result.console
+
+
+@pytest.mark.parametrize("cpus", [1, 2, 4, 8, 16])
+@pytest.mark.parametrize("guest", ["raytrace", "raytrace-sseg"])
+def test_raytrace(tmp_path, guest, cpus):
+    """The picture's sum is the same on any number of CPUs; on the host, see below."""
+    result = run(tmp_path, guest, *find_guest(guest).ci_args, cpus=cpus)
+    assert result.guest_exit_status == 0, result.console
+    picture, used = result.console.decode().splitlines()
+    assert picture == RAYTRACE
+    assert used.startswith(f"raytrace: {cpus} cpus, ")
+
+
+RAYTRACE = "raytrace: 288 triangles, 100 spheres, picture 5e63fb25, 12 pixels checked"
+
+
+def test_raytrace_built_by_all_cpus(tmp_path):
+    words = find_guest("raytrace").ci_args
+    result = run(tmp_path, "raytrace", *words, "build=parallel", cpus=4)
+    assert result.guest_exit_status == 0, result.console
+    assert result.console.decode().splitlines()[0] == RAYTRACE
+
+
+def test_a_grid_that_lacks_objects_fails_raytrace(tmp_path):
+    words = find_guest("raytrace").ci_args
+    result = run(tmp_path, "raytrace", *words, "wrong=1", cpus=4)
+    assert result.guest_exit_status == 1
+    assert b"pixels differ without the grid" in result.console
+
+
+@pytest.mark.parametrize("cpus", [1, 2, 4, 8, 16])
+@pytest.mark.parametrize("guest", ["engineering", "engineering-sseg"])
+def test_engineering(tmp_path, guest, cpus):
+    """The processes end in any order; what they find does not depend on who ran them where."""
+    result = run(tmp_path, guest, *find_guest(guest).ci_args, cpus=cpus)
+    assert result.guest_exit_status == 0, result.console
+    assert sorted(result.console.decode().splitlines()) == ENGINEERING
+
+
+ENGINEERING = [
+    "engineering: 4 processes, 735 gates, checked",
+    "machine 1: 200 steps, 452 hits, 1148 misses, 13 invalidations, checked",
+    "machine 2: 200 steps, 452 hits, 1148 misses, 13 invalidations, checked",
+    "verilog 1: 1 vectors, 358 changes, c49471b9, checked",
+    "verilog 2: 1 vectors, 223 changes, 3c252ca3, checked",
+]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [(1, "verilog 1: vector 0: 0 products are wrong, 1 gates differ"), (2, "machine 1: 0 wrong")],
+)
+def test_a_process_that_is_wrong_fails_engineering(tmp_path, wrong, words):
+    result = run(tmp_path, "engineering", *find_guest("engineering").ci_args, f"wrong={wrong}")
+    assert result.guest_exit_status == 1
+    lines = result.console.decode().splitlines()
+    assert any(line.startswith(words) for line in lines)
+    assert lines[-1] == "engineering: 1 of 4 processes failed"
+
+
+@pytest.mark.parametrize("guest", ["raytrace", "engineering"])
+def test_the_host_finds_the_same(tmp_path, guest):
+    words = [word for word in find_guest(guest).ci_args if not word.startswith("os.")]
+    console = host_console(guest, *words, cpus=3, folder=tmp_path).splitlines()
+    if guest == "raytrace":
+        assert console[0] == RAYTRACE
+    else:
+        assert sorted(console) == ENGINEERING
+
+
+def test_processes_and_their_memory_have_names(tmp_path):
+    """By process in every view, and by the symbol of what lies in a page."""
+    from disco_trace.report.database import connect
+
+    run(tmp_path, "engineering", *find_guest("engineering").ci_args, cpus=4)
+    with connect([tmp_path / "trace"]) as database:
+
+        def column(query: str) -> set[str]:
+            return set(database.query(query)[:, 0].to_list())
+
+        names = {"kernel", "engineering", "verilog 1", "verilog 2", "machine 1", "machine 2"}
+        assert column("SELECT DISTINCT process FROM refs") == names
+        assert column("SELECT DISTINCT process FROM misses") == names
+        assert column("SELECT DISTINCT process FROM tlb_misses") == names - {"kernel"}
+        assert column("SELECT DISTINCT process FROM symbol_misses WHERE symbol = 'machine'") == {
+            "machine 1", "machine 2",
+        }  # fmt: skip
+        pages = column("SELECT DISTINCT symbol FROM page_heat")
+        assert {"gates", "states", "directory", "caches", "latest"} <= pages
+        phases = "SELECT DISTINCT process FROM refs WHERE phase = '{}'"
+        assert column(phases.format("simulate")) == names - {"kernel", "engineering"}
+        assert column(phases.format("netlist")) == {"engineering"}
 
 
 @slow
@@ -139,12 +233,3 @@ def test_spin_runs_to_the_limit(tmp_path):
     result = run(tmp_path, "spin", cpus=4, limit=3_000_000)
     assert result.exit_reason == "instruction-limit"
     assert result.guest_exit_status is None
-
-
-@pytest.mark.parametrize("cpus", [1, 4, 16])
-@pytest.mark.parametrize("guest", ["raytrace", "raytrace-sseg", "engineering", "engineering-sseg"])
-def test_the_paper_s_workloads_check_themselves(tmp_path, guest, cpus):
-    """Rays against all objects without the grid; logic against arithmetic; caches against lists."""
-    result = run(tmp_path, guest, *find_guest(guest).ci_args, cpus=cpus)
-    assert result.exit_reason == "power-off"
-    assert result.guest_exit_status == 0, result.console

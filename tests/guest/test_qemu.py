@@ -15,6 +15,7 @@ import pytest
 
 from disco_trace.guest import build
 from disco_trace.guest.compiler import GCC, find_compiler
+from disco_trace.guest.resolve import find_guest
 from disco_trace.paths import data_folder
 from tests.guest.host import host_console
 
@@ -158,6 +159,14 @@ def test_raytrace(board, segment, tmp_path):
     assert board("raytrace", *words, "wrong=1", segment=segment)[1] == 1
 
 
+def test_engineering(board, tmp_path):
+    words = find_guest("engineering").ci_args
+    console, status = board("engineering", *(w for w in words if w[:3] != "os."), "os.tick=200000")
+    assert status == 0, console
+    host = host_console("engineering", *(w for w in words if w[:3] != "os."), folder=tmp_path)
+    assert sorted(console.splitlines()) == sorted(host.splitlines())
+
+
 @pytest.mark.parametrize("segment", ["kseg0", "supervisor"])
 @pytest.mark.parametrize("options", [(), ("os.sched=any", "os.balance=0"), ("os.asids=16",)])
 def test_processes(board, segment, options):
@@ -166,7 +175,9 @@ def test_processes(board, segment, options):
     console, status = board("processes", *words, segment=segment)
     assert status == 0, console
     assert console.splitlines()[-1] == "processes: checked on 1 cpus"
-    assert board("processes", "children=2", "work=100", "wrong=1")[1] == 1
+    for wrong, found in ((1, 2), (2, 7)):
+        console, status = board("processes", "children=2", "work=100", f"wrong={wrong}")
+        assert (f"failed check {found}" in console, status) == (True, 1)
 
 
 @pytest.mark.parametrize("argument", ["kind=no", "what", "kinds=load", "kind"])

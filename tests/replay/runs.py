@@ -27,7 +27,15 @@ TABLES = ("accounts", "heat", "moves", "intervals")
 TINY = {
     "radix": ("keys=2K", "bits=6"),
     "database": ("rows=1K", "rounds=1", "products=200", "customers=200"),
-    "raytrace": ("image=12", "ground=10", "spheres=80", "grid=8", "depth=2", "samples=2"),
+    "raytrace": (
+        "frames=1",
+        "image=12",
+        "ground=10",
+        "spheres=80",
+        "grid=8",
+        "depth=2",
+        "samples=2",
+    ),
     # More processes than CPUs, and slices short enough for them to move.
     "engineering": (
         "verilogs=3",

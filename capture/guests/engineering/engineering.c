@@ -6,7 +6,7 @@
 
 #define MAX_JOBS 32
 
-static uint32_t verilogs = 6, machines = 6, vectors = 4, references = 24 << 10, seed = 1;
+static uint32_t verilogs = 6, machines = 6, vectors = 2, references = 16 << 10, seed = 1;
 static uint32_t wrong;
 
 /* The largest power of two that is not above a number. */
@@ -70,11 +70,11 @@ int main(int argc, char **argv) {
   for (uint32_t i = 0; i < verilogs || i < machines; i++) {
     if (i < verilogs) {
       job = (struct job){seed + i, vectors, wrong == 1 && i == 0};
-      started[count++] = start("verilog", i, verilog, &job);
+      started[count++] = start("verilog", i + 1, verilog, &job);
     }
     if (i < machines) {
       job = (struct job){seed + i, references, wrong == 2 && i == 0};
-      started[count++] = start("machine", i, machine, &job);
+      started[count++] = start("machine", i + 1, machine, &job);
     }
   }
   phase_end(PHASE_START);

@@ -45,7 +45,9 @@ static uint32_t make(uint32_t type, uint32_t a, uint32_t b) {
 /* Sum and carry of three bits. */
 static uint32_t add(uint32_t a, uint32_t b, uint32_t c, uint32_t *carry) {
   uint32_t half = make(XOR, a, b), sum = make(XOR, half, c);
-  *carry = make(OR, make(AND, a, b), make(AND, half, c));
+  /* One after the other: C leaves the order of arguments to the compiler, and it numbers gates. */
+  uint32_t both = make(AND, a, b), passed = make(AND, half, c);
+  *carry = make(OR, both, passed);
   return sum;
 }
 

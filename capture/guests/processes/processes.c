@@ -12,7 +12,10 @@ static uint32_t children = 12, work = 20 << 10, generations = 1, wrong;
 static uint32_t counter = 1000;     /* initialised data */
 static uint32_t blank[2048];        /* bss, mapped on demand */
 static uint32_t *heap;
-static uint32_t table[1024] PAGE_ALIGNED; /* sealed: one frame for all */
+static struct {
+  uint32_t words;  /* what churn() makes of the child's number */
+  double fraction; /* and churn_fractions() */
+} table[256] PAGE_ALIGNED; /* sealed: one frame for all */
 
 /* Work on many registers at once, HI and LO among them, so that a time slice that loses one shows.
    Also counts how often the process finds itself on another CPU. */
@@ -33,6 +36,25 @@ static uint32_t churn(uint32_t seed, uint32_t steps, uint32_t *moves) {
     }
   }
   return a ^ b ^ c ^ d ^ e ^ f;
+}
+
+/* The same with floating point, each child with a rounding mode of its own. */
+static double churn_fractions(uint32_t seed, uint32_t steps) {
+  double a = seed + 1, b = 1 / a, c = 3 + b, d = c / 7, e = d * d, f = a / c;
+  uint32_t mode = seed & 3, found;
+  __asm__ volatile("ctc1 %0, $31" : : "r"(mode));
+  for (uint32_t i = 0; i < steps; i++) {
+    a = b + c / 3;
+    b = c - d * 0.1;
+    c = (d + e) / (1 + f * f);
+    d = e * 0.7 + a;
+    e = f - b * 0.3;
+    f = a * 0.2 + __builtin_sqrt(d * d + 1);
+  }
+  __asm__ volatile("cfc1 %0, $31" : "=r"(found));
+  __asm__ volatile("ctc1 $0, $31");
+  if ((found & 3) != mode) return -1;
+  return a + b + c + d + e + f;
 }
 
 static int answer(void *argument) { return *(int *)argument + 1; }
@@ -57,7 +79,8 @@ static int child(void *argument) {
   blank[0] = blank[2047] = index;
   uint32_t *own = pages_map(3 * PAGE_BYTES);
   own[2048] = index;
-  if (churn(index, work, &moves) != table[index]) return 2;
+  if (churn(index, work, &moves) != table[index].words) return 2;
+  if (churn_fractions(index, work / 4) != table[index].fraction) return 7;
   if (counter != 1000 + index || heap[7] != index || blank[0] != index) return 3;
   if (own[0] != 0 || own[2048] != index || blank[2047] != index) return 4;
   pages_unmap(own, 3 * PAGE_BYTES);
@@ -99,13 +122,17 @@ int main(int argc, char **argv) {
        .most = MAX_CHILDREN},
       {.key = "work", .help = "steps of each", .number = &work, .least = 1, .most = 16 << 20},
       {.key = "rounds", .help = "how often", .number = &generations, .least = 1, .most = 1000},
-      {.key = "wrong", .help = "1: spoil what the children check", .number = &wrong, .most = 1},
+      {.key = "wrong", .help = "1: spoil the words that the children check, 2: the fractions",
+       .number = &wrong, .most = 2},
   };
   arguments_parse(argc, argv, arguments, sizeof arguments / sizeof *arguments);
   heap = pages_map(PAGE_BYTES);
   heap[7] = 77;
   blank[0] = 5;
-  for (uint32_t i = 0; i < children; i++) table[i] = churn(i, work, NULL) ^ wrong;
+  for (uint32_t i = 0; i < children; i++) {
+    table[i].words = churn(i, work, NULL) ^ (wrong == 1);
+    table[i].fraction = churn_fractions(i, work / 4) + (wrong == 2);
+  }
   pages_seal(table, sizeof table);
   for (uint32_t g = 0; g < generations; g++) round(g);
 

@@ -1,11 +1,13 @@
-/* A uniform grid over the unit cube. Cell c lists entries[cells[c]] to entries[cells[c + 1] - 1]:
-   every object whose box, a little widened, overlaps the cell. The widening is far above rounding
-   errors, so a ray that walks from cell to cell misses nothing. */
+/* A uniform grid over the unit cube. Each cell lists every object whose box, a little widened,
+   overlaps it. The widening is far above rounding errors, so a ray that walks from cell to cell
+   misses nothing. */
 #include "scene.h"
 
 #define WIDENING 1e-6
 
-static uint32_t cells[MAX_GRID * MAX_GRID * MAX_GRID + 1] PAGE_ALIGNED;
+static struct cell {
+  uint32_t begin, end; /* its part of the entries */
+} cells[MAX_GRID * MAX_GRID * MAX_GRID] PAGE_ALIGNED;
 static int32_t entries[MAX_ENTRIES] PAGE_ALIGNED;
 uint32_t grid_side = 64, grid_wrong;
 
@@ -50,11 +52,11 @@ static void spread(uint32_t begin, uint32_t end, int fill) {
     for (uint32_t z = box.low[2]; z <= box.high[2]; z++)
       for (uint32_t y = box.low[1]; y <= box.high[1]; y++)
         for (uint32_t x = box.low[0]; x <= box.high[0]; x++) {
-          uint32_t *cell = &cells[(z * grid_side + y) * grid_side + x];
+          uint32_t *begin = &cells[(z * grid_side + y) * grid_side + x].begin;
           if (fill)
-            entries[__atomic_sub_fetch(cell, 1, __ATOMIC_RELAXED)] = (int32_t)n;
+            entries[__atomic_sub_fetch(begin, 1, __ATOMIC_RELAXED)] = (int32_t)n;
           else
-            __atomic_fetch_add(cell, 1, __ATOMIC_RELAXED);
+            __atomic_fetch_add(begin, 1, __ATOMIC_RELAXED);
         }
   }
 }
@@ -65,42 +67,43 @@ void grid_fill(uint32_t begin, uint32_t end) { spread(begin, end, 1); }
 /* The entries of a range of cells, between counting and placing. */
 uint32_t grid_cell_sum(uint32_t begin, uint32_t end) {
   uint32_t sum = 0;
-  for (uint32_t c = begin; c < end; c++) sum += cells[c];
+  for (uint32_t c = begin; c < end; c++) sum += cells[c].begin;
   return sum;
 }
 
-/* Turn counts into places: each cell first holds its end, which filling moves to its start. */
+/* Turn counts into places: each cell begins at its end, and filling moves the beginning. */
 void grid_place(uint32_t begin, uint32_t end, uint32_t start) {
-  for (uint32_t c = begin; c < end; c++) cells[c] = start += cells[c];
-  if (end != grid_cells()) return;
-  cells[end] = start;
+  for (uint32_t c = begin; c < end; c++) {
+    start += cells[c].begin;
+    cells[c].begin = cells[c].end = start;
+  }
   if (start > MAX_ENTRIES) fatal("raytrace: %u entries are too many: take another grid\n", start);
 }
 
 /* The walk of a ray through the grid (Amanatides and Woo, 1987), but without sums that gather
    rounding errors: where the ray leaves a cell is computed from the cell's own number. */
 struct walk {
-  const struct ray *ray;
-  int32_t cell[3], step[3];
-  double leave[3], from[3], inverse[3];
+  int32_t cell[3], step[3], ahead[3]; /* ahead: 1 where the wall that it leaves by is the upper */
+  double leave[3];                    /* distance to that wall */
+  double origin[3], width[3];         /* distance to wall number 0, and from one to the next */
 };
 
 static double leaving(const struct walk *walk, int axis) {
   if (walk->step[axis] == 0) return NOWHERE;
-  double wall = (walk->cell[axis] + (walk->step[axis] > 0)) * (1.0 / grid_side);
-  return (wall - walk->from[axis]) * walk->inverse[axis];
+  return walk->origin[axis] + (walk->cell[axis] + walk->ahead[axis]) * walk->width[axis];
 }
 
 static void walk_begin(struct walk *walk, const struct ray *ray) {
-  double along[3] = {ray->along.x, ray->along.y, ray->along.z};
-  walk->ray = ray;
-  walk->from[0] = ray->from.x;
-  walk->from[1] = ray->from.y;
-  walk->from[2] = ray->from.z;
+  const double along[3] = {ray->along.x, ray->along.y, ray->along.z};
+  const double from[3] = {ray->from.x, ray->from.y, ray->from.z};
+  double size = 1.0 / grid_side;
   for (int axis = 0; axis < 3; axis++) {
-    walk->cell[axis] = (int32_t)cell_of(walk->from[axis]);
+    walk->cell[axis] = (int32_t)cell_of(from[axis]);
     walk->step[axis] = along[axis] > 0 ? 1 : along[axis] < 0 ? -1 : 0;
-    walk->inverse[axis] = walk->step[axis] ? 1 / along[axis] : 0;
+    walk->ahead[axis] = along[axis] > 0;
+    double inverse = walk->step[axis] ? 1 / along[axis] : 0;
+    walk->origin[axis] = -from[axis] * inverse;
+    walk->width[axis] = size * inverse;
     walk->leave[axis] = leaving(walk, axis);
   }
 }
@@ -108,9 +111,9 @@ static void walk_begin(struct walk *walk, const struct ray *ray) {
 /* Return the distance at which the present cell ends, and its list. */
 static double walk_cell(const struct walk *walk, const int32_t **list, const int32_t **end) {
   uint32_t z = (uint32_t)walk->cell[2], y = (uint32_t)walk->cell[1], x = (uint32_t)walk->cell[0];
-  uint32_t cell = (z * grid_side + y) * grid_side + x;
-  *list = &entries[cells[cell]];
-  *end = &entries[cells[cell + 1]];
+  const struct cell *cell = &cells[(z * grid_side + y) * grid_side + x];
+  *list = &entries[cell->begin];
+  *end = &entries[cell->end];
   return smaller(walk->leave[0], smaller(walk->leave[1], walk->leave[2]));
 }
 

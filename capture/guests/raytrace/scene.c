@@ -4,7 +4,7 @@
 
 struct sphere spheres[MAX_SPHERES] PAGE_ALIGNED;
 struct triangle triangles[2 * MAX_SIDE * MAX_SIDE] PAGE_ALIGNED;
-uint32_t sphere_count = 8 << 10, triangle_count, side = 112, seed = 1;
+uint32_t sphere_count = 4 << 10, triangle_count, side = 48, seed = 1;
 
 #define WATER 0.12 /* height of the lakes */
 

@@ -80,8 +80,12 @@ struct finder {
   struct hit (*nearest)(const struct ray *ray);
   int (*blocked)(const struct ray *ray);
 };
-uint32_t pixel_colour(const struct finder *finder, uint32_t x, uint32_t y, uint32_t image,
-                      uint32_t depth);
+struct camera {
+  struct vector eye, ahead, right, up;
+};
+struct camera camera_of(uint32_t frame, uint32_t frames);
+uint32_t pixel_colour(const struct finder *finder, const struct camera *camera, uint32_t x,
+                      uint32_t y, uint32_t image, uint32_t depth);
 
 static inline struct vector add(struct vector a, struct vector b) {
   return (struct vector){a.x + b.x, a.y + b.y, a.z + b.z};

@@ -4,22 +4,32 @@
 
 #define FAINT 0.02 /* light below this part is not followed */
 
-static const struct vector eye = {0.5, 0.5, 0.02};
 static const struct vector sun = {0.42, 0.84, -0.34};
 
-static struct ray eye_ray(uint32_t x, uint32_t y, uint32_t image) {
+/* The eye moves along one side of the scene, and looks at its middle. */
+struct camera camera_of(uint32_t frame, uint32_t frames) {
+  const struct vector middle = {0.5, 0.3, 0.55}, skyward = {0, 1, 0};
+  struct camera camera;
+  camera.eye = (struct vector){0.15 + 0.7 * (frame + 0.5) / frames, 0.55, 0.03};
+  camera.ahead = unit(subtract(middle, camera.eye));
+  camera.right = unit(cross(skyward, camera.ahead));
+  camera.up = cross(camera.ahead, camera.right);
+  return camera;
+}
+
+static struct ray eye_ray(const struct camera *camera, uint32_t x, uint32_t y, uint32_t image) {
   double right = (x + 0.5) / image - 0.5, up = 0.5 - (y + 0.5) / image;
-  struct vector ahead = {right * 1.1, up * 1.1 - 0.3, 1};
-  return (struct ray){eye, unit(ahead)};
+  struct vector aside = add(scale(camera->right, 1.1 * right), scale(camera->up, 1.1 * up));
+  return (struct ray){camera->eye, unit(add(camera->ahead, aside))};
 }
 
 static uint32_t channel(double light) {
   return light <= 0 ? 0 : light >= 1 ? 255 : (uint32_t)(light * 255);
 }
 
-uint32_t pixel_colour(const struct finder *finder, uint32_t x, uint32_t y, uint32_t image,
-                      uint32_t depth) {
-  struct ray ray = eye_ray(x, y, image);
+uint32_t pixel_colour(const struct finder *finder, const struct camera *camera, uint32_t x,
+                      uint32_t y, uint32_t image, uint32_t depth) {
+  struct ray ray = eye_ray(camera, x, y, image);
   struct vector light = unit(sun), colour = {0, 0, 0};
   double part = 1;
   for (uint32_t bounce = 0; bounce <= depth && part > FAINT; bounce++) {
