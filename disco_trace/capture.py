@@ -36,6 +36,7 @@ from disco_trace.machine.layout import (
 )
 from disco_trace.memory import layout as memory_layout
 from disco_trace.memory.layout import C_CLOCK, CPU_WORDS, Memory
+from disco_trace.monitor.layout import load_vcpu, machines_of
 from disco_trace.replay.results import Results, room
 from disco_trace.requests import CaptureRequest, CaptureResult, ExitReason
 from disco_trace.trace.checkpoint import CHECKPOINTS, folder_name
@@ -63,6 +64,13 @@ def capture(request: CaptureRequest) -> CaptureResult:
     where they are not compiled yet, see `compile.warm`). Raises DiscoError for bad input, before
     anything is written.
     """
+    saves = request.save_at is not None or request.resume is not None
+    if saves and request.spec.monitor.kind != "none":
+        raise DiscoError(
+            "checkpoints of virtual machines come with a later version",
+            expected="monitor.kind = none",
+            found=request.spec.monitor.kind,
+        )
     compile_seconds = load(kernel.compile_kernels)
     begin = time.perf_counter()
     session = _cold(request) if request.resume is None else _resumed(request, request.resume)
@@ -167,6 +175,7 @@ class _Session:
         self.request = request
         self.warnings: list[str] = []
         self.console = bytearray()
+        self.consoles = Consoles(machines_of(request.spec))
         self.interrupted = False
         self.named = 0  # names of processes that the trace has
         spec = request.spec
@@ -189,7 +198,7 @@ class _Session:
             "config": config,
             "cpus": spec.machine.cpus,
             "nodes": spec.machine.nodes,
-            "ram_pages": [spec.machine.ram_bytes // memory_layout.PAGE_BYTES],
+            "ram_pages": [spec.machine.ram_bytes // memory_layout.PAGE_BYTES] * machines_of(spec),
             "l1_ways": max(spec.machine.l1i.ways, spec.machine.l1d.ways),
             "seeds": {"machine": spec.machine.seed},
             "events": not request.no_events,
@@ -230,6 +239,11 @@ class _Session:
                     },
                 )
             writer.close(complete=complete, exit_reason=str(reason), totals=run["totals"])
+        rest = self.consoles.rest()
+        if rest:
+            self.console += rest
+            if request.on_console:
+                request.on_console(rest)
         self._dump()
         if request.save_at is not None and self.saved is None:
             self.warnings.append(f"phase {request.save_at} was not opened: no checkpoint was saved")
@@ -372,7 +386,7 @@ class _Session:
         g = self.machine.g
         count = int(g[machine_layout.G_CONSOLE])
         if count:
-            text = self.machine.console[:count].tobytes()
+            text = self.consoles.read(self.machine.console[:count])
             g[machine_layout.G_CONSOLE] = 0
             self.console += text
             if self.request.on_console:
@@ -392,6 +406,12 @@ def _disks(request: CaptureRequest, guest: Guest) -> list[Disk]:
     if request.spec.machine.disks:
         return [open_disk(text) for text in request.spec.machine.disks]
     own = own_disk(guest)
+    if own is not None and request.spec.monitor.kind != "none":
+        raise DiscoError(
+            "disks of virtual machines come with a later version",
+            expected="a guest without a disk",
+            found=f"{guest.name} with {own.name}",
+        )
     return [] if own is None else [own]
 
 
@@ -411,16 +431,10 @@ def _machine(
 ) -> Machine:
     """Build the machine in its entry state: image and files loaded, arguments placed."""
     spec = request.spec
-    if spec.machine.kseg0 == "mapped":
-        raise DiscoError(
-            "machine.kseg0 = mapped needs a monitor, which comes with a later version",
-            expected="direct",
-            found="mapped",
-        )
     contents = [(disk.words, disk.read_only) for disk in disks]
     machine = machine_layout.build(spec, REF_BUFFER_ROWS, contents)
-    memory = machine.ram.view(np.uint8)
-    size = len(memory)
+    size = spec.machine.ram_bytes
+    memory = machine.ram.view(np.uint8)[:size]
     for segment in image.segments:
         memory[segment.paddr : segment.paddr + len(segment.data)] = np.frombuffer(
             segment.data, np.uint8
@@ -439,11 +453,14 @@ def _machine(
             )
         memory[address : address + len(data)] = np.frombuffer(data, np.uint8)
     argv = place_arguments(memory, [image.name, *arguments])
-    machine.s[:, machine_layout.S_PC] = image.entry
-    machine.s[:, machine_layout.S_NPC] = image.entry + 4
-    machine.gpr[:, 4] = 1 + len(arguments)
-    machine.gpr[:, 5] = argv
-    machine.gpr[:, 7] = size
+    given = {4: 1 + len(arguments), 5: argv, 7: size}
+    if spec.monitor.kind == "none":
+        machine.s[:, machine_layout.S_PC] = image.entry
+        machine.s[:, machine_layout.S_NPC] = image.entry + 4
+        for register, value in given.items():
+            machine.gpr[:, register] = value
+    else:
+        _virtual_machines(machine, spec, image, given)
     _limit(machine, request)
     return machine
 
@@ -451,7 +468,7 @@ def _machine(
 def _limit(machine: Machine, request: CaptureRequest) -> None:
     """Tell the machine what to record, and where to stop or to be saved; check what to dump."""
     done = int(machine.g[machine_layout.G_INSTRUCTIONS])
-    size = machine.ram.nbytes
+    size = request.spec.machine.ram_bytes
     for address, length, path in request.dump:
         if address + length > size:
             raise DiscoError(
@@ -474,6 +491,72 @@ def _filled(machine: Machine) -> dict[str, int]:
     """Return how many rows stand in the buffer of each family."""
     at = (machine_layout.G_REFS, machine_layout.G_PAGE_ROWS, machine_layout.G_EVENTS)
     return {name: int(machine.g[index]) for name, index in zip(FAMILIES, at, strict=True)}
+
+
+def _virtual_machines(
+    machine: Machine, spec: Spec, image: Image, registers: dict[int, int]
+) -> None:
+    """Give every virtual machine the memory that was built for the first, and its entry state.
+
+    A kernel in the supervisor segment begins at its link address, with its first pages mapped by
+    the monitor; one in KSEG0 needs the assist that maps that segment.
+    """
+    entry, boot_page = image.entry, None
+    if spec.machine.kseg0 == "direct":
+        entry = _supervisor_entry(image)
+        boot_page = entry >> 13
+    # Only what is not zero is copied: pages that nobody touches cost no memory of the host.
+    blocks = machine.ram.reshape(spec.vm.count, -1, memory_layout.PAGE_BYTES // 4)
+    used = blocks[0].any(axis=1)
+    for vm in range(1, spec.vm.count):
+        blocks[vm, used] = blocks[0, used]
+    for which in range(int(machine.p[machine_layout.X_VCPUS])):
+        load_vcpu(machine, which, pc=entry, registers=registers, boot_page=boot_page)
+
+
+def _supervisor_entry(image: Image) -> int:
+    """Return the entry at its link address; DiscoError if that is not in the supervisor segment."""
+    physical = image.entry & 0x1FFFFFFF
+    candidates = [image.entry] + [
+        s.vaddr + physical - s.paddr for s in image.segments if s.paddr <= physical < s.end
+    ]
+    for address in candidates:
+        if 0xC0000000 <= address < 0xE0000000:
+            return address
+    raise DiscoError(
+        "the guest's kernel is not linked in the supervisor segment",
+        file=image.path,
+        expected="an entry from 0xc0000000 to 0xdfffffff, as in the images named -sseg",
+        found=f"{image.entry:#x}",
+        hint="or run it with --set machine.kseg0=mapped, a stated hardware assist",
+    )
+
+
+class Consoles:
+    """Join what several machines print: whole lines, each after its machine's number."""
+
+    def __init__(self, machines: int) -> None:
+        self.lines = [bytearray() for _ in range(machines)]
+
+    def read(self, words: np.ndarray[Any, Any]) -> bytes:
+        """Take words `machine << 8 | byte`; return the text to show now."""
+        if len(self.lines) == 1:
+            return words.astype(np.uint8).tobytes()
+        out = bytearray()
+        for word in words.tolist():
+            vm, byte = word >> 8, word & 255
+            self.lines[vm].append(byte)
+            if byte == 10:
+                out += self._prefix(vm) + self.lines[vm]
+                self.lines[vm].clear()
+        return bytes(out)
+
+    def rest(self) -> bytes:
+        """Return the lines that were never ended."""
+        return b"".join(self._prefix(vm) + t + b"\n" for vm, t in enumerate(self.lines) if t)
+
+    def _prefix(self, vm: int) -> bytes:
+        return b"[vm %d] " % vm
 
 
 def _identity(image: Image, request: CaptureRequest) -> str:

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-KERNEL_FOLDERS = ("memory", "machine")
+KERNEL_FOLDERS = ("memory", "machine", "monitor")
 # What of them holds no compiled code, nor numbers that it uses: a change needs no compiling.
 PLAIN_FILES = ("arguments.py", "final.py", "slot_state.py", "state.py")
 # The files of what Python enters; Numba keeps compiled code by them.

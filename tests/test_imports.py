@@ -32,7 +32,8 @@ ALLOWED = {
     "trace": GROUND - {"requests"},
     # The row formats (`trace.schema`) are data that kernels fill in.
     "memory": GROUND - {"requests"} | {"trace"},
-    "machine": GROUND - {"requests"} | {"trace", "memory"},
+    # One compiled loop runs both: the machine calls the monitor where a trap reaches it.
+    "machine": GROUND - {"requests"} | {"trace", "memory", "monitor"},
     "monitor": GROUND - {"requests"} | {"trace", "memory", "machine"},
     "replay": GROUND | {"trace", "memory"},
     "report": GROUND | {"trace"},

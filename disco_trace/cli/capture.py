@@ -91,12 +91,13 @@ def capture(
     ] = None,
     monitor: Annotated[
         str | None,
-        typer.Option("--monitor", metavar="none", help="The monitor below the guest: none so far."),
+        typer.Option("--monitor", metavar="none|disco", help="The monitor below the guest."),
+    ] = None,
+    vms: Annotated[
+        str | None,
+        typer.Option("--vms", metavar="N", help="Virtual machines, each with the guest."),
     ] = None,
     # Promised for later versions: not listed, but told apart from a misspelt option.
-    vms: Annotated[
-        str | None, typer.Option("--vms", metavar="N|FILE", help="Virtual machines.", hidden=True)
-    ] = None,
     run: Annotated[
         str | None, typer.Option("--run", metavar="CMD", help="Command to run.", hidden=True)
     ] = None,
@@ -115,17 +116,24 @@ def capture(
         disco-trace capture radix
         disco-trace capture radix --machine flash8 -- keys=65536
         disco-trace capture database --set time.feedback=none --set machine.nodes=4
+        disco-trace capture radix-sseg --monitor disco --vms 2
         disco-trace capture ./mine.elf --max-instructions 50_000_000 --console
         disco-trace capture radix --save-at sort
         disco-trace capture radix --resume traces/radix-8cpu/checkpoints/sort
     """
     with common.verb("capture", json=json, quiet=quiet) as out:
-        _refuse_later({"--vms": vms, "--run": run})
+        _refuse_later({"--run": run})
         if policy is not None:
             common.check_policy(policy)
         from disco_trace.requests import CaptureRequest
 
-        words = {"policy": policy, "costs": costs, "monitor": monitor, "sets": sets or ()}
+        words = {
+            "policy": policy,
+            "costs": costs,
+            "monitor": monitor,
+            "vms": _machines(vms),
+            "sets": sets or (),
+        }
         if resume is None:
             begin = origin.at_start(guest, machine, words)
         else:
@@ -173,6 +181,17 @@ def capture(
             out.next("info", result.path)
         else:
             out.next("replay", result.path, "--policy", "first-touch")
+
+
+def _machines(vms: str | None) -> int | None:
+    """Read the number of virtual machines."""
+    if vms is not None and ("/" in vms or vms.endswith(".toml")):
+        raise DiscoError(
+            "a file of virtual machines comes with a later version",
+            expected="--vms N: so many machines with the same guest",
+            found=vms,
+        )
+    return _count("--vms", vms)
 
 
 def _check_elf(image: Path) -> None:

@@ -38,7 +38,8 @@ def at_start(guest: str, machine: str | Path | None, options: Mapping[str, Any])
 
     found = find_guest(guest)
     spec = resolve(machine=machine or found.machine, **options)
-    path = common.trace_path(found.name, spec.machine.cpus)
+    machines = 0 if spec.monitor.kind == "none" else spec.vm.count
+    path = common.trace_path(found.name, spec.machine.cpus, machines)
     return Origin(spec, dict(found.phases), path, image=found.image)
 
 

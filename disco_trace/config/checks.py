@@ -15,6 +15,8 @@ PAGE_BYTES: Final = 4096
 # Beyond these a machine of some gigabytes would not hold it.
 MOST_DIRECTORY_ENTRIES: Final = 2**27
 MOST_CACHED_LINES: Final = 2**24
+# Machine addresses of RAM have 32 bits.
+MOST_MEMORY_BYTES: Final = 2**32 - 2**28
 
 
 def check(spec: Spec) -> None:
@@ -27,14 +29,7 @@ def check(spec: Spec) -> None:
     _check_machine(spec)
     _check_memory(spec)
     _check_placement(spec)
-    if spec.monitor.kind != "none":
-        raise DiscoError(
-            "the monitor 'disco' comes with a later version", hint="leave monitor.kind = none"
-        )
-    if spec.vm.count != 1:
-        raise DiscoError(
-            "several virtual machines come with a later version", hint="leave vm.count = 1"
-        )
+    _check_monitor(spec)
 
 
 def _check_machine(spec: Spec) -> None:
@@ -87,6 +82,36 @@ def _check_memory(spec: Spec) -> None:
         )
 
 
+def _check_monitor(spec: Spec) -> None:
+    if spec.monitor.kind == "none":
+        for path, value, bare in (
+            ("vm.count", spec.vm.count, 1),
+            ("vm.vcpus", spec.vm.vcpus, 0),
+            ("machine.kseg0", spec.machine.kseg0, "direct"),
+        ):
+            if value != bare:
+                raise DiscoError(
+                    f"{path} needs a monitor",
+                    expected=f"{path} = {bare} without one",
+                    found=str(value),
+                    hint="add --monitor disco",
+                )
+        return
+    if spec.machine.disks:
+        raise DiscoError(
+            "disks of virtual machines come with a later version",
+            expected="machine.disks empty with a monitor",
+            found=", ".join(spec.machine.disks),
+        )
+    memory = spec.vm.count * spec.machine.ram_bytes
+    if memory > MOST_MEMORY_BYTES:
+        raise DiscoError(
+            "the virtual machines have too much memory together",
+            expected=f"vm.count x machine.ram_bytes of at most {size_text(MOST_MEMORY_BYTES)}",
+            found=size_text(memory),
+        )
+
+
 def _check_placement(spec: Spec) -> None:
     machine, placement = spec.machine, spec.placement
     if placement.node >= machine.nodes:
@@ -96,6 +121,8 @@ def _check_placement(spec: Spec) -> None:
             found=str(placement.node),
         )
     pages = machine.ram_bytes // PAGE_BYTES
+    if spec.monitor.kind != "none":
+        pages *= spec.vm.count
     if placement.node_frames and placement.node_frames * machine.nodes < pages:
         raise DiscoError(
             "the nodes' frames do not hold the machine's pages",

@@ -175,7 +175,8 @@ def _nearest(path: str, known: list[str]) -> str:
     fellows = [name for name in known if name.rpartition(".")[0] == group]
     if group and fellows:
         return _fellow(last, fellows)
-    near = difflib.get_close_matches(path, known, n=1, cutoff=0.6)
+    near = [name for name in known if name.rsplit(".", 1)[-1] == path][:1]
+    near = near or difflib.get_close_matches(path, known, n=1, cutoff=0.6)
     if not near:
         # `cpus` alone, or under the wrong root: compare the last names.
         last = path.rsplit(".", 1)[-1]

@@ -106,6 +106,9 @@ def resolve_with_origins(
         layer({k: v for k, v in prices.items() if k not in written}, table.name)
         values["costs.table"] = table.stem
     layer({k: v for k, v in chosen.items() if k != "costs.table"}, "--set")
+    if values["monitor.kind"] != "none" and origins["placement.policy"] == "default":
+        # Disco gives a guest's page its machine page when it is first touched.
+        layer({"placement.policy": "first-touch"}, "monitor")
     return Resolved(from_flat(values), origins)
 
 

@@ -218,12 +218,22 @@ class Monitor(_Part, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Describe what runs below the guest's kernel."""
 
     kind: Annotated[Literal["none", "disco"], Meta(description="virtual machine monitor")] = "none"
+    stlb_entries: Annotated[
+        int,
+        Meta(ge=0, le=65536, multiple_of=4, description="software TLB of a virtual CPU, 0 = none"),
+    ] = 1024
+    slice_us: Annotated[
+        int, Meta(ge=10, le=1_000_000, description="time slice of a virtual CPU (assumed)")
+    ] = 10_000
 
 
 class Vm(_Part, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Describe the virtual machines."""
 
     count: Annotated[int, Meta(ge=1, le=64, description="virtual machines")] = 1
+    vcpus: Annotated[
+        int, Meta(ge=0, le=64, description="virtual CPUs of each, 0 = the CPUs shared out")
+    ] = 0
 
 
 class Costs(_Part, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -10,6 +10,13 @@ import msgspec
 Price = Annotated[float, msgspec.Meta(ge=0, le=1_000_000)]
 
 
+# Causes of an entry to the monitor that have a price of their own, `<cause>_us`.
+TRAP_CAUSES = (
+    "privileged", "tlb_write", "tlb_fault", "kseg0", "forward", "interrupt", "monitor_call",
+    "emulate_load", "emulate_store", "ipi", "schedule",
+)  # fmt: skip
+
+
 class Prices(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Hold one cost table. Every price is in microseconds; `prices["migrate_us"]` works too.
 
@@ -26,6 +33,40 @@ class Prices(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     ] = 0.0
     shootdown_us_per_cpu: Annotated[
         Price, msgspec.Meta(description="each CPU interrupted to drop a TLB entry")
+    ] = 0.0
+
+    privileged_us: Annotated[
+        Price, msgspec.Meta(description="emulating a privileged instruction")
+    ] = 0.0
+    tlb_write_us: Annotated[Price, msgspec.Meta(description="emulating a TLB write")] = 0.0
+    tlb_fault_us: Annotated[
+        Price, msgspec.Meta(description="a TLB miss that the monitor resolves")
+    ] = 0.0
+    kseg0_us: Annotated[
+        Price, msgspec.Meta(description="a TLB miss in a segment the guest thinks unmapped")
+    ] = 0.0
+    forward_us: Annotated[Price, msgspec.Meta(description="an exception passed to the guest")] = 0.0
+    interrupt_us: Annotated[
+        Price, msgspec.Meta(description="an interrupt delivered to the guest")
+    ] = 0.0
+    monitor_call_us: Annotated[
+        Price, msgspec.Meta(description="a call of the guest to the monitor")
+    ] = 0.0
+    emulate_load_us: Annotated[Price, msgspec.Meta(description="emulating a device load")] = 0.0
+    emulate_store_us: Annotated[Price, msgspec.Meta(description="emulating a device store")] = 0.0
+    ipi_us: Annotated[
+        Price, msgspec.Meta(description="posting an interrupt to another virtual CPU")
+    ] = 0.0
+    schedule_us: Annotated[
+        Price, msgspec.Meta(description="choosing another virtual CPU, or waiting")
+    ] = 0.0
+    tlb_entry_us: Annotated[
+        Price, msgspec.Meta(description="each entry put into the hardware TLB")
+    ] = 0.0
+    zero_page_us: Annotated[Price, msgspec.Meta(description="each page zeroed")] = 0.0
+    copy_page_us: Annotated[Price, msgspec.Meta(description="each 4 KiB copied")] = 0.0
+    interrupted_cpu_us: Annotated[
+        Price, msgspec.Meta(description="each other CPU that a trap interrupts")
     ] = 0.0
 
     def __getitem__(self, name: str) -> float:

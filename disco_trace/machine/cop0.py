@@ -13,6 +13,7 @@ from disco_trace.machine.layout import (
     CAUSE_DC,
     COMPARE,
     COUNT,
+    EBASE,
     ENTRYHI,
     ENTRYLO0,
     ENTRYLO1,
@@ -21,6 +22,7 @@ from disco_trace.machine.layout import (
     LLADDR,
     PAGEMASK,
     RANDOM,
+    S_BASE,
     S_COUNT_OFFSET,
     S_DEADLINE,
     S_LLADDR,
@@ -35,6 +37,8 @@ from disco_trace.machine.layout import (
     X_FEEDBACK,
     X_FILTER,
     X_FPU,
+    X_MAPPED,
+    X_MONITOR,
     X_TLB,
 )
 from disco_trace.machine.registers import FPU_STATUS, WRITABLE
@@ -69,7 +73,7 @@ def read(mc, m, cpu, register, work):
     if register == RANDOM:
         return random_entry(mc, m, cpu, work)
     if register == LLADDR:
-        return mc.s[cpu, S_LLADDR] >> 4
+        return ((mc.s[cpu, S_LLADDR] - mc.s[cpu, S_BASE]) >> 4) & 0xFFFFFFFF
     return k[register] + 0
 
 
@@ -96,6 +100,9 @@ def write(mc, m, cpu, register, value, work):
     if mask == 0:
         return 0
     new = (k[register] & ~mask & 0xFFFFFFFF) | (value & mask)
+    if register == EBASE and mc.p[X_MONITOR] != 0 and mc.p[X_MAPPED] == 0:
+        # Linked in the supervisor segment, the guest has its vectors there: bits 31, 30 count.
+        new = (value & 0xFFFFF000) | (k[EBASE] & 0xFFF)
     if register == STATUS:
         if mc.p[X_FPU] != 0:
             new = (new & ~FPU_STATUS) | (value & FPU_STATUS)

@@ -6,6 +6,7 @@ import numpy as np
 
 from disco_trace.jit import expand, helper, inline
 from disco_trace.machine.layout import (
+    ASIDS,
     CONTEXT_WORDS,
     ENTRYHI,
     G_CONTEXTS,
@@ -14,6 +15,7 @@ from disco_trace.machine.layout import (
     G_REFS,
     G_SEQ,
     PHASE_DEPTH,
+    S_BASE,
     S_CONTEXT,
     S_DATA,
     S_EXTRA,
@@ -23,10 +25,13 @@ from disco_trace.machine.layout import (
     S_REFILL,
     S_RETIRED,
     S_SINCE,
+    S_VCPU,
+    S_VM,
     STATUS,
     X_EVENTS,
+    X_MONITOR,
 )
-from disco_trace.memory.events import CONTEXTS, TICKS, control
+from disco_trace.memory.events import CONTEXTS, PAGE_EVENT, TICKS, control
 from disco_trace.memory.layout import C_CLOCK, CPU_WORDS
 from disco_trace.memory.system import cached, enter, uncommon
 
@@ -46,7 +51,8 @@ def write_ref(mc, m, cpu, kind, way, vaddr, page, pc, work):
         row["seq"] = seq
         row["cycle"] = m.cpu[cpu * CPU_WORDS + C_CLOCK] + work
         row["vaddr"] = vaddr
-        row["guest_page"] = page
+        # In the trace pages have the machine's own numbers, `page` counts all machines' densely.
+        row["guest_page"] = page - (mc.s[cpu, S_BASE] >> 12)
         row["pc"] = pc
         row["work"] = work
         row["context"] = context
@@ -127,7 +133,7 @@ def write_row(mc, m, cpu, kind, work, a0, a1, a2, a3, a4, a5):
         row["work"] = work
         row["instructions"] = instructions
         row["a0"] = a0
-        row["a1"] = a1
+        row["a1"] = a1 - (s[S_BASE] >> 12) if kind == PAGE_EVENT else a1
         row["a2"] = a2
         row["a3"] = a3
         row["a4"] = a4
@@ -147,6 +153,13 @@ def close_work(mc, m, cpu):
         s[S_PENDING] = 0
         emit(mc, m, cpu, TICKS, work, s[S_DATA], 0, 0, 0, 0, 0)
         s[S_DATA] = 0
+
+
+@inline
+def hardware_mode(mc, cpu):
+    """Return the mode that the CPU is in: a guest's kernel runs in supervisor mode."""
+    mode = mode_of(mc.cp0[cpu, STATUS], mc.s[cpu, S_REFILL])
+    return SUPERVISOR if mode == KERNEL and mc.p[X_MONITOR] != 0 else mode
 
 
 @inline
@@ -170,17 +183,20 @@ def set_context(mc, m, cpu):
     """
     s = mc.s[cpu]
     k = mc.cp0[cpu]
-    mode = mode_of(k[STATUS], s[S_REFILL])
+    mode = hardware_mode(mc, cpu)
     asid = k[ENTRYHI] & 255
+    vm = s[S_VM]
+    vcpu = s[S_VCPU]
     depth = s[S_PHASE_DEPTH]
     phase = s[S_PHASES + min(depth, PHASE_DEPTH) - 1] if depth > 0 else 0
-    process = mc.processes[asid]
+    process = mc.processes[vm * ASIDS + asid]
     table = mc.contexts
     current = s[S_CONTEXT] >> 2
     known = mc.g[G_CONTEXTS]
     if (
         current < known
-        and table[current, 1] == cpu
+        and table[current, 0] == vm
+        and table[current, 1] == vcpu
         and table[current, 2] == asid
         and table[current, 3] == phase
         and table[current, 4] == process
@@ -188,20 +204,20 @@ def set_context(mc, m, cpu):
         s[S_CONTEXT] = current * 4 + mode
         return
     for index in range(known):
-        if table[index, 1] == cpu and table[index, 2] == asid and table[index, 3] == phase:
-            if table[index, 4] == process:
+        if table[index, 1] == vcpu and table[index, 2] == asid and table[index, 3] == phase:
+            if table[index, 4] == process and table[index, 0] == vm:
                 s[S_CONTEXT] = index * 4 + mode
                 return
     if known >= table.shape[0]:
         s[S_CONTEXT] = mode
         return
-    table[known, 0] = 0
-    table[known, 1] = cpu
+    table[known, 0] = vm
+    table[known, 1] = vcpu
     table[known, 2] = asid
     table[known, 3] = phase
     table[known, 4] = process
     mc.g[G_CONTEXTS] = known + 1
-    emit(mc, m, cpu, CONTEXTS, 0, known, 0, cpu, asid, phase, 0)
+    emit(mc, m, cpu, CONTEXTS, 0, known, vm, vcpu, asid, phase, 0)
     s[S_CONTEXT] = known * 4 + mode
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from disco_trace.jit import helper, inline
-from disco_trace.machine.emit import emit, mode_of, set_context
+from disco_trace.machine.emit import emit, hardware_mode, set_context
 from disco_trace.machine.layout import (
     BADVADDR,
     CAUSE,
@@ -30,11 +30,14 @@ from disco_trace.machine.layout import (
     S_SLOT,
     S_WAITING,
     STATUS,
+    X_MONITOR,
 )
 from disco_trace.machine.translate import ADEL, ADES, MOD, TLBS
-from disco_trace.memory.events import EXCEPTIONS, RETURNS
+from disco_trace.memory.events import EXCEPTIONS, RETURNS, TRAPS
+from disco_trace.trace.schema import MONITOR_CAUSES
 
 INT, SYS, BP, RI, CPU_UNUSABLE, OV, TR, FPE = 0, 8, 9, 10, 11, 12, 13, 15
+FORWARD, INTERRUPT = (MONITOR_CAUSES.index(name) for name in ("forward", "interrupt"))
 EXL, ERL, BEV, CAUSE_IV = 2, 4, 1 << 22, 1 << 23
 
 
@@ -60,6 +63,12 @@ def enter_vector(mc, m, cpu, code, missed, pc, slot, vaddr, unit, work):
         detail = mc.gpr[cpu, 2]
     elif code == INT:
         detail = (k[CAUSE] & k[STATUS]) >> 8 & 255
+    if mc.p[X_MONITOR] != 0:
+        # Hardware enters the monitor, which passes the exception on; the reservation is lost.
+        why = INTERRUPT if code == INT else FORWARD
+        emit(mc, m, cpu, TRAPS, work, why, pc, vaddr, 0, 0, 0)
+        work = 0
+        s[S_LL] = 0
     shown = vaddr if code == ADEL or code == ADES or MOD <= code <= TLBS else 0
     emit(mc, m, cpu, EXCEPTIONS, work, code, missed, pc, shown, detail, slot)
     status = k[STATUS]
@@ -126,7 +135,7 @@ def change_status(mc, m, cpu, status, how, pc, work):
     mc.cp0[cpu, STATUS] = status
     if status & EXL == 0:
         mc.s[cpu, S_REFILL] = 0
-    to_mode = mode_of(status, mc.s[cpu, S_REFILL])
+    to_mode = hardware_mode(mc, cpu)
     if how == 0 or to_mode != from_mode:
         emit(mc, m, cpu, RETURNS, work, how, pc, to_mode, 0, 0, 0)
         set_context(mc, m, cpu)

@@ -128,6 +128,7 @@ from disco_trace.machine.layout import (
     INDEX,
     LOCKED,
     ROOM,
+    S_BASE,
     S_CONTEXT,
     S_DATA,
     S_DEADLINE,
@@ -140,7 +141,9 @@ from disco_trace.machine.layout import (
     S_PENDING,
     S_RETIRED,
     S_SINCE,
+    S_SLICE,
     S_SLOT,
+    S_VCPU,
     S_WAIT_BASE,
     S_WAITING,
     S_WAKER,
@@ -156,6 +159,7 @@ from disco_trace.machine.layout import (
     X_FILTER,
     X_FPU_COSTS,
     X_MAX_INSTRUCTIONS,
+    X_MONITOR,
     X_MULT,
     X_RAM,
     X_STOP,
@@ -171,9 +175,11 @@ from disco_trace.machine.translate import (
     ADES,
     CACHED,
     DBE,
+    DEVICE,
     MAPPED,
     MISSED,
     PHYSICAL,
+    TRAPPED,
     WRITABLE,
     is_cached,
     translate,
@@ -216,6 +222,25 @@ from disco_trace.memory.system import (
     first_tag,
     full,
     indexed_way,
+)
+from disco_trace.monitor.devices import guest_device
+from disco_trace.monitor.emulate import (
+    SENSITIVE,
+    guest_tlb_probe,
+    guest_tlb_read,
+    guest_tlb_write,
+    rdhwr_traps,
+    trap_privileged,
+    trap_rdhwr,
+)
+from disco_trace.monitor.faults import enter_regime, guest_translate, reach, virtual_mode
+from disco_trace.monitor.schedule import (
+    any_stuck,
+    begin,
+    next_deadline,
+    slice_over,
+    wait,
+    wake_cpu,
 )
 
 # Operations of CACHE that take a line in; bits of TagLo, as on the 24K.
@@ -297,6 +322,8 @@ def filter_page(mc, cpu, access, vaddr, result):
 @helper
 def wake(mc, m, cpu, turn_end):
     """End a CPU's WAIT if an unmasked interrupt is pending before `turn_end`; return 1 if so."""
+    if mc.p[X_MONITOR] != 0:
+        return wake_cpu(mc, m, cpu, turn_end)
     s = mc.s[cpu]
     k = mc.cp0[cpu]
     if s[S_WAITING] == LOCKED:
@@ -355,6 +382,8 @@ def next_wake(mc, cpu):
 @inline
 def standstill(mc):
     """Say what it means that no CPU can ever run again."""
+    if mc.p[X_MONITOR] != 0:
+        return EXIT_LOCKUP if any_stuck(mc) else EXIT_DEADLOCK
     for cpu in range(mc.p[X_CPUS]):
         if mc.s[cpu, S_WAITING] == LOCKED:
             return EXIT_LOCKUP
@@ -396,7 +425,10 @@ def next_cpu(mc, m):
         for step in range(cpus):
             cpu = (mc.g[G_CPU] + step) % cpus
             if mc.s[cpu, S_WAITING] != 0 and wake(mc, m, cpu, end) == 0:
-                slowest = min(slowest, next_wake(mc, cpu))
+                if mc.p[X_MONITOR] != 0:
+                    slowest = min(slowest, next_deadline(mc, cpu))
+                else:
+                    slowest = min(slowest, next_wake(mc, cpu))
                 continue
             clock = cop0.turn_clock(mc, m, cpu) + mc.s[cpu, S_PENDING]
             if clock < end:
@@ -429,7 +461,18 @@ def close_interval(mc, m):
 def start(mc, m):
     """Announce every CPU's first context."""
     for cpu in range(mc.p[X_CPUS]):
-        set_context(mc, m, cpu)
+        if mc.p[X_MONITOR] != 0:
+            begin(mc, m, cpu)
+        else:
+            set_context(mc, m, cpu)
+
+
+@inline
+def find(mc, m, cpu, mode, vaddr, access, pc, work):
+    """Translate an address of whatever runs here; see `translate` and `guest_translate`."""
+    if mc.p[X_MONITOR] == 0:
+        return translate(mc.p, mc.cp0[cpu], mc.tlb[cpu], mc.hint[cpu], mode, vaddr, access)
+    return guest_translate(mc, m, cpu, mode, vaddr, access, pc, work)
 
 
 @kernel
@@ -451,6 +494,7 @@ def run(mc, m, budget):
     stop_line = U(stop) & fmask & ~U3 if stop >= 0 else ~U(0)
     costs = (np.int64(max(p[X_MULT] - 1, 0)), np.int64(max(p[X_DIV] - 1, 0)))
     turn = p[X_TURN] if p[X_CPUS] > 1 else LONE_TURN
+    monitored = p[X_MONITOR] != 0
     spent = 0
 
     while True:
@@ -514,6 +558,12 @@ def run(mc, m, budget):
                     break
             now = cop0.turn_clock(mc, m, cpu)
             end = min(g[G_TURN], turn_start + turn)
+            if monitored and not owed and now + n >= s[S_SLICE]:
+                if slice_over(mc, m, cpu, n):
+                    n = np.int64(0)
+                    fbase = NO_LINE
+                    yielded = True
+                    continue
             if now + n >= s[S_DEADLINE]:
                 fire_timer(mc, m, cpu)
             if now + n >= s[S_IPI_AT]:
@@ -533,8 +583,11 @@ def run(mc, m, budget):
                 g[G_EXIT] = EXIT_INSTRUCTIONS
                 break
             limit = min(limit, n + left - retired)
+            if monitored:
+                limit = min(limit, s[S_SLICE] - now)
             if single:
                 limit = min(limit, n + 1)
+            paid = owed
             if owed:
                 limit = n + 1
                 owed = False
@@ -547,6 +600,12 @@ def run(mc, m, budget):
             kseg0_size = U(0)
             if (mode == 0 or mode == 3) and is_cached(k[CONFIG] & 7):
                 kseg0_size = U(p[X_RAM])
+            if monitored:
+                mode = np.int64(virtual_mode(mc, cpu))
+                enter_regime(mc, cpu, mode)
+                low_end, above = reach(mc, mode)
+                useg_end, high_size, kseg0_size = U(low_end), U(above), U(0)
+                privileged = mode == 0 or mode == 3 or k[STATUS] & (1 << 28) != 0
 
             off = U(0) if k[STATUS] & STATUS_CU1 else U(MAJOR)
             fr, odd = U1, off
@@ -559,7 +618,7 @@ def run(mc, m, budget):
             why, n, pc, npc, slot, cur, was_slot, fbase, fdelta, op, w, va, extra, data = run_hot(
                 n, limit, pc, U(s[S_NPC]), s[S_SLOT], fbase, fdelta, fmask, stop_line,
                 r, s, f, fm, useg_end, kseg0_size, high_size, ram, ops, l1, geometry, costs,
-                k, privileged, fpu, p,
+                k, privileged and not monitored, fpu, p,
             )  # fmt: skip
             s[S_EXTRA] += extra
             s[S_DATA] += data
@@ -574,6 +633,8 @@ def run(mc, m, budget):
                 fbase = NO_LINE
             if why == W_LIMIT:
                 continue
+            # A trap for the access may have cost the code's translation: still owed behind it.
+            owed = paid and monitored and why == W_FETCH
 
             if why == W_FETCH and np.int64(pc) == stop:
                 g[G_EXIT] = EXIT_STOP
@@ -618,7 +679,11 @@ def run(mc, m, budget):
                 if unaligned:
                     result = np.int64(-ADES if why == W_STORE else -ADEL)
                 else:
-                    result = translate(p, k, mc.tlb[cpu], mc.hint[cpu], mode, vaddr, access)
+                    done = n - (why != W_FETCH)
+                    result = find(mc, m, cpu, mode, vaddr, access, here, done)
+                    if result > 0 and result & TRAPPED:
+                        n -= done
+                        fbase = NO_LINE
                 if result < 0:
                     # A cycle without an instruction; a load or store has counted it already. A
                     # vector where no memory is must not stop the clock for good.
@@ -630,10 +695,17 @@ def run(mc, m, budget):
                     fbase = NO_LINE
                     continue
                 physical = result & PHYSICAL
+                if result & DEVICE and not filling:
+                    yielded = guest_device(mc, m, cpu, op, w, va, physical, access, here, n) != 0
+                    n = np.int64(0)
+                    continue
                 if result & MAPPED:
                     filter_page(mc, cpu, access, vaddr, result)
                 n -= why != W_FETCH
                 if filling:
+                    if monitored:
+                        trap_privileged(mc, m, cpu, op, here, n)
+                        n = np.int64(0)
                     if rt_of(w) != D_LOCK:
                         access = np.int64(A_FETCH)
                     if result & CACHED == 0:
@@ -665,19 +737,20 @@ def run(mc, m, budget):
                     fbase = pc & fmask
                     fdelta = U(physical - vaddr) & M32
                     # An uncached instruction that has been waited for is carried out, too.
-                    owed = result & CACHED == 0
-                    single = fbase == stop_line or owed
+                    owed = owed or result & CACHED == 0
+                    single = fbase == stop_line or result & CACHED == 0
                     continue
                 n = np.int64(1)
                 s[S_DATA] += 1
-                if physical < p[X_RAM] and access == A_STORE:
+                in_ram = monitored or physical < p[X_RAM]
+                if in_ram and access == A_STORE:
                     clear_reservations(mc, m, cpu, physical)
                 if IS_FLOAT[op]:
                     done = float_access(mc, m, cpu, op, w, physical, n)
                     if done & 2:
                         n = np.int64(0)
                     yielded = done & 1 != 0
-                elif physical < p[X_RAM]:
+                elif in_ram:
                     finish_access(mc, cpu, op, w, va, physical)
                 elif access == A_LOAD:
                     rt = rt_of(w)
@@ -701,7 +774,10 @@ def run(mc, m, budget):
                 if why == W_SC_FAIL:
                     # The address is translated even if nothing will be stored.
                     vaddr = np.int64(va)
-                    result = translate(p, k, mc.tlb[cpu], mc.hint[cpu], mode, vaddr, A_STORE)
+                    result = find(mc, m, cpu, mode, vaddr, A_STORE, here, n - 1)
+                    if result > 0 and result & TRAPPED:
+                        n = np.int64(1)
+                        fbase = NO_LINE
                     if result < 0:
                         code = -result
                         s[S_EXTRA] += 1
@@ -730,6 +806,9 @@ def run(mc, m, budget):
             major = w >> U(26)
             code = -1
             unit = 0
+            if monitored and privileged and SENSITIVE[op]:
+                trap_privileged(mc, m, cpu, op, here, n)
+                n = np.int64(0)
             if op == PHASE:
                 number = np.int64(np.int16(w & U(0xFFFF)))
                 if phase_mark(mc, m, cpu, number, n):
@@ -739,6 +818,9 @@ def run(mc, m, budget):
             elif op == O_BREAK:
                 code = BP
             elif op == O_RDHWR:
+                if monitored and rdhwr_traps(mc, cpu, np.int64(rd_of(w)), privileged):
+                    trap_rdhwr(mc, m, cpu, here, n)
+                    n = np.int64(0)
                 if rdhwr(mc, m, cpu, w, privileged, n) == 0:
                     code = RI
             elif IS_FLOAT[op]:
@@ -776,21 +858,34 @@ def run(mc, m, budget):
                     entry, how = np.int64(k[INDEX] & 63), cop0.WRITE_INDEXED
                 else:
                     entry, how = np.int64(cop0.random_entry(mc, m, cpu, n)), cop0.WRITE_RANDOM
-                cop0.tlb_write(mc, m, cpu, entry, how, n)
+                if monitored:
+                    guest_tlb_write(mc, m, cpu, entry, how)
+                else:
+                    cop0.tlb_write(mc, m, cpu, entry, how, n)
                 n = np.int64(0)
-                if U(s[S_PC]) - SIGN >= UNMAPPED:
+                if monitored or U(s[S_PC]) - SIGN >= UNMAPPED:
                     fbase = NO_LINE
             elif op == O_TLBP:
-                cop0.tlb_probe(mc, m, cpu, n)
+                if monitored:
+                    guest_tlb_probe(mc, m, cpu)
+                else:
+                    cop0.tlb_probe(mc, m, cpu, n)
                 n = np.int64(0)
             elif op == O_TLBR:
-                cop0.tlb_read(mc, m, cpu, n)
+                if monitored:
+                    guest_tlb_read(mc, m, cpu)
+                else:
+                    cop0.tlb_read(mc, m, cpu, n)
                 n = np.int64(0)
                 fbase = NO_LINE
             elif op == O_ERET:
                 leave(mc, m, cpu, n)
                 n = np.int64(0)
                 fbase = NO_LINE
+            elif op == O_WAIT and monitored:
+                wait(mc, m, cpu)
+                fbase = NO_LINE
+                yielded = True
             elif op == O_WAIT:
                 emit(mc, m, cpu, WAITS, n, WAIT_BEGIN, 0, 0, 0, 0, s[S_DEADLINE])
                 n = np.int64(0)
@@ -800,10 +895,12 @@ def run(mc, m, budget):
                 va = (U(r[rs_of(w)]) + imm16(w)) & M32
                 operation = np.int64(rt_of(w)) if op == O_CACHE else 0x10
                 vaddr = np.int64(va)
-                result = np.int64(0)
+                result = np.int64(s[S_BASE])
                 if operation >> 2 >= 4:
-                    result = translate(p, k, mc.tlb[cpu], mc.hint[cpu], mode, vaddr, A_LOAD)
-                    if result == -DBE:
+                    result = find(mc, m, cpu, mode, vaddr, A_LOAD, here, n - 1)
+                    if result > 0 and result & TRAPPED:
+                        n = np.int64(1)
+                    if result == -DBE or (result > 0 and result & DEVICE):
                         continue  # no cache holds a line of what is not there
                     if result > 0 and result & MAPPED:
                         filter_page(mc, cpu, A_LOAD, vaddr, result)
@@ -818,6 +915,9 @@ def run(mc, m, budget):
                     n = np.int64(0)
                     fbase = NO_LINE
                     continue
+                if monitored and op == O_CACHE:
+                    trap_privileged(mc, m, cpu, op, here, n)
+                    n = np.int64(0)
                 page = (result & PHYSICAL) >> 12
                 emit_uncommon(mc, m, cpu, CACHE_OP, operation, vaddr, page, here, n)
                 n = np.int64(0)
@@ -877,10 +977,11 @@ def load_tag(mc, m, cpu, operation, vaddr):
     data = operation & 3 == 1
     tag = m.l1[first_tag(m, cpu, data, vaddr) + indexed_way(m, data, vaddr)]
     value = np.int64(0)
-    if tag != 0:
-        line = (tag >> 1) - 1
-        shift = m.p[P_D_SHIFT] if data else m.p[P_I_SHIFT]
-        value = ((line << shift) & 0xFFFFF000) | TAG_VALID | (TAG_DIRTY if tag & 1 else 0)
+    shift = m.p[P_D_SHIFT] if data else m.p[P_I_SHIFT]
+    # A machine sees the lines of its own memory only.
+    address = (((tag >> 1) - 1) << shift) - mc.s[cpu, S_BASE]
+    if tag != 0 and 0 <= address < mc.p[X_RAM]:
+        value = (address & 0xFFFFF000) | TAG_VALID | (TAG_DIRTY if tag & 1 else 0)
     mc.cp0[cpu, TAGLO + 2 * (operation & 1)] = value
     mc.cp0[cpu, TAGHI + 2 * (operation & 1)] = 0
 
@@ -893,7 +994,7 @@ def rdhwr(mc, m, cpu, w, privileged, work):
     if not privileged and (k[HWRENA] >> number) & 1 == 0:
         return 0
     if number == 0:
-        value = cpu
+        value = mc.s[cpu, S_VCPU]
     elif number == 1:
         value = 1 << min(m.p[P_I_SHIFT], m.p[P_D_SHIFT])
     elif number == 2:

@@ -27,11 +27,15 @@ from disco_trace.trace.schema import EVENT, PAGE, REF
 # Machine.p, parameters.
 (
     X_CPUS, X_RAM, X_TLB, X_FILTER, X_TURN, X_MULT, X_DIV, X_STOP, X_MAX_INSTRUCTIONS,
-    X_FEEDBACK, X_EVENTS, X_PAGES, X_CONTEXTS_FULL, X_NODES, X_SAVE, X_FPU, X_FPU_COSTS,
-) = range(17)  # fmt: skip
+    X_FEEDBACK, X_EVENTS, X_PAGES, X_CONTEXTS_FULL, X_NODES, X_SAVE, X_FPU,
+    X_MONITOR, X_MAPPED, X_VMS, X_VCPUS, X_SLICE, X_STLB_SETS,
+    X_VCPU_STRIDE, X_O_VCPU, X_O_STLB, X_O_VM, X_FPU_COSTS,
+) = range(27)  # fmt: skip
 # X_SAVE: the phase at whose next opening the machine stops to be saved, 0 for none.
 # X_FPU_COSTS …: what FPU instructions cost, in the order of `fpu.table.COSTS`, then 0 for no cost.
 N_X = X_FPU_COSTS + 10
+# X_MONITOR: 1 with a monitor below the guests. X_RAM and X_PAGES are one machine's. X_O_…: where
+# the sections of `Machine.mon` begin (`monitor.layout`).
 
 # Machine.g, state that belongs to the whole machine.
 (
@@ -51,11 +55,14 @@ N_X = X_FPU_COSTS + 10
 (
     S_PC, S_NPC, S_SLOT, S_PENDING, S_EXTRA, S_SINCE, S_LL, S_LLADDR, S_WAITING, S_DEADLINE,
     S_COUNT_OFFSET, S_CONTEXT, S_REFILL, S_RETIRED, S_PHASE_DEPTH, S_WAKER, S_WAIT_BASE,
-    S_DATA, S_RANDOM_ORIGIN, S_IPI_AT, S_IPI_LAST, S_FRUITLESS, S_LAST_RETIRED, S_PHASES,
-) = range(24)  # fmt: skip
+    S_DATA, S_RANDOM_ORIGIN, S_IPI_AT, S_IPI_LAST, S_FRUITLESS, S_LAST_RETIRED,
+    S_VM, S_VCPU, S_WHICH, S_BASE, S_SLICE, S_REGIME, S_PHASES,
+) = range(30)  # fmt: skip
 # S_PHASES … hold the stack of open phases. S_IPI_AT and S_IPI_LAST: the first and the last time at
 # which inter-processor interrupts on their way will arrive (NEVER: none is). S_FRUITLESS counts
 # exceptions since the last retired instruction, S_LAST_RETIRED is what had retired by the last one.
+# Who runs here: S_VM, S_VCPU (its number in the machine), S_WHICH (its number among all virtual
+# CPUs) and S_BASE (first byte of its memory in `ram`).
 PHASE_DEPTH = 12
 
 # What S_WAITING says: an instruction is next; WAIT; locked up. A CPU is locked up after LOCKUP
@@ -131,12 +138,13 @@ class Machine(NamedTuple):
     tlb: uint32 [cpus, MAX_TLB * TLB_WORDS]. filter: uint64 [cpus, 64]:
     `(page + 2^20) << 32 | frame address | uncached << 1 | writable`.
     hint: uint8 [cpus, 256]: where a page's TLB entry was last seen.
-    contexts: int64 [capacity, CONTEXT_WORDS]. uart: int64 [16].
-    here: int64 [HERE_WORDS], the tuple itself while a kernel runs.
+    contexts: int64 [capacity, CONTEXT_WORDS]. uart: int64 [16]. mon: the monitor's own state.
+    console: uint16, machine << 8 | byte. here: int64 [HERE_WORDS], the tuple itself while a kernel
+    runs.
     virtio: int64 [SLOTS, SLOT_WORDS], see `slots`. frames: uint8 [SLOTS, MOST_FRAME], what a port
     sends. disk: uint32 words of all disks, one behind the other. actions: see `slots.A_DMA`.
     names: uint8 [MAX_NAMES + 1, NAME_BYTES], of which `g[G_NAMES]` are known; processes: int64
-    [ASIDS], 1 + the number of an address space's name, 0 for none.
+    [vms × ASIDS], 1 + the number of an address space's name, 0 for none.
     """
 
     p: np.ndarray
@@ -159,6 +167,7 @@ class Machine(NamedTuple):
     console: np.ndarray
     names: np.ndarray
     processes: np.ndarray
+    mon: np.ndarray
     refs: np.ndarray
     pages: np.ndarray
     events: np.ndarray
@@ -194,7 +203,8 @@ def build(spec: Any, rows: int, disks: Sequence[Disk] = ()) -> Machine:
     from disco_trace.memory.layout import PAGE_BYTES
 
     cpus = spec.machine.cpus
-    words = spec.machine.ram_bytes // 4
+    machines = spec.vm.count if spec.monitor.kind != "none" else 1
+    words = machines * spec.machine.ram_bytes // 4
     refs, pages, events = buffers(rows)
     p = np.zeros(N_X, np.int64)
     p[X_CPUS], p[X_RAM], p[X_TLB] = cpus, spec.machine.ram_bytes, spec.machine.tlb_entries
@@ -220,10 +230,11 @@ def build(spec: Any, rows: int, disks: Sequence[Disk] = ()) -> Machine:
     # Count and Compare start equal and meet again after a wrap.
     s[:, S_DEADLINE] = 1 << 33
     s[:, S_IPI_AT] = NEVER
+    s[:, S_VCPU] = np.arange(cpus)
     contexts = np.zeros((FEWEST_CONTEXTS, CONTEXT_WORDS), np.int64)
     g = np.zeros(N_G, np.int64)
     g[G_DUE] = NEVER
-    return Machine(
+    machine = Machine(
         p=p, g=g, ram=np.zeros(words, np.uint32),
         ops=np.zeros(words, np.uint8), gpr=np.zeros((cpus, GPR_WORDS), np.uint32), cp0=cp0,
         fpr=np.zeros((cpus, FPR_WORDS), np.uint64), s=s,
@@ -231,11 +242,16 @@ def build(spec: Any, rows: int, disks: Sequence[Disk] = ()) -> Machine:
         hint=np.zeros((cpus, 256), np.uint8), contexts=contexts, uart=np.zeros(16, np.int64),
         virtio=build_slots(spec, disks), frames=np.zeros((SLOTS, MOST_FRAME), np.uint8),
         disk=join_disks(disks), actions=np.zeros((ACTIONS, ACTION_WORDS), np.int64),
-        console=np.zeros(CONSOLE_BYTES, np.uint8),
+        console=np.zeros(CONSOLE_BYTES, np.uint16),
         names=np.zeros((MAX_NAMES + 1, NAME_BYTES), np.uint8),
-        processes=np.zeros(ASIDS, np.int64), refs=refs, pages=pages, events=events,
-        here=np.zeros(HERE_WORDS, np.int64),
+        processes=np.zeros(machines * ASIDS, np.int64), mon=np.zeros(1, np.int64),
+        refs=refs, pages=pages, events=events, here=np.zeros(HERE_WORDS, np.int64),
     )  # fmt: skip
+    if spec.monitor.kind == "none":
+        return machine
+    from disco_trace.monitor.layout import attach
+
+    return attach(machine, spec)
 
 
 def _cold_tlb(cpus: int) -> np.ndarray:

@@ -13,11 +13,13 @@ from disco_trace.machine.layout import (
     MAX_NAMES,
     NAME_BYTES,
     PHASE_DEPTH,
+    S_BASE,
     S_EXTRA,
     S_PHASE_DEPTH,
     S_PHASES,
     S_RETIRED,
     S_SINCE,
+    S_VM,
     X_CPUS,
     X_RAM,
     X_SAVE,
@@ -67,14 +69,16 @@ def process_mark(mc, m, cpu, record, work):
     record &= ~3
     if record + 4 + NAME_BYTES > mc.p[X_RAM]:
         return 0
+    record += mc.s[cpu, S_BASE]
     asid = mc.ram[record >> 2] + 0
     if asid >= ASIDS:
         return 0
     name = name_number(mc, record + 4)
-    emit(mc, m, cpu, PROCESSES, work, 0, asid, name, 0, 0, 0)
-    mc.processes[asid] = 1 + name
+    emit(mc, m, cpu, PROCESSES, work, mc.s[cpu, S_VM], asid, name, 0, 0, 0)
+    vm = mc.s[cpu, S_VM]
+    mc.processes[vm * ASIDS + asid] = 1 + name
     for other in range(mc.p[X_CPUS]):
-        if mc.cp0[other, ENTRYHI] & 255 == asid:
+        if mc.cp0[other, ENTRYHI] & 255 == asid and mc.s[other, S_VM] == vm:
             if other != cpu:
                 close_work(mc, m, other)
             set_context(mc, m, other)

@@ -38,6 +38,7 @@ from disco_trace.machine.layout import (
     MAX_NAMES,
     MAX_TLB,
     PHASE_DEPTH,
+    S_BASE,
     S_CONTEXT,
     S_COUNT_OFFSET,
     S_DEADLINE,
@@ -53,11 +54,16 @@ from disco_trace.machine.layout import (
     S_PHASES,
     S_RANDOM_ORIGIN,
     S_REFILL,
+    S_REGIME,
     S_RETIRED,
     S_SINCE,
+    S_SLICE,
     S_SLOT,
+    S_VCPU,
+    S_VM,
     S_WAITING,
     S_WAKER,
+    S_WHICH,
     T_MASK,
     TLB_WORDS,
     X_CPUS,
@@ -184,6 +190,13 @@ def _s(mc: Machine, cold: Machine) -> None:
         ("context", S_CONTEXT, 4 * int(mc.g[G_CONTEXTS])),
     ):  # fmt: skip
         in_range("machine.s", name, s[:, index], limit)
+    # The bare machine's: the monitor's state is not saved.
+    for name, word in (
+        ("virtual machine of CPU", S_VM), ("virtual CPU of CPU", S_VCPU),
+        ("virtual CPU of CPU", S_WHICH), ("memory of CPU", S_BASE), ("slice of CPU", S_SLICE),
+        ("regime of CPU", S_REGIME),
+    ):  # fmt: skip
+        must_equal("machine.s", name, s[:, word], cold.s[:, word])
     in_range("machine.s", "phase", s[:, S_PHASES : S_PHASES + PHASE_DEPTH], 1 << 31)
     signed = (S_COUNT_OFFSET, S_RANDOM_ORIGIN)
     in_range("machine.s", "offset", s[:, signed], MOST, low=-MOST)
@@ -247,6 +260,10 @@ def _cp0(mc: Machine, cold: Machine) -> None:
         )  # fmt: skip
 
 
+def _mon(mc: Machine, cold: Machine) -> None:
+    must_equal("machine.mon", "word", mc.mon, cold.mon)
+
+
 def _any_value(mc: Machine, cold: Machine) -> None:
     """Accept everything: a guest can make every value of it, or it is only believed if it fits."""
 
@@ -269,4 +286,5 @@ CHECKS: dict[str, Callable[[Machine, Machine], None]] = {
     "disk": _any_value,
     "names": _any_value,
     "processes": _processes,
+    "mon": _mon,
 }

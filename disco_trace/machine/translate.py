@@ -24,6 +24,9 @@ from disco_trace.machine.layout import (
 CACHED = 1 << 40
 MAPPED = 1 << 41
 WRITABLE = 1 << 42
+# Under the monitor: a device answers; the monitor was entered.
+DEVICE = 1 << 43
+TRAPPED = 1 << 44
 PHYSICAL = (1 << 40) - 1
 MISSED = 1 << 8
 

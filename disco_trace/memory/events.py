@@ -16,19 +16,29 @@ from disco_trace.memory.layout import (
     M_EXCEPTIONS,
     M_INSTRUCTIONS,
     M_INTERRUPTS,
+    M_MONITOR,
     M_TLB_MISSES,
+    M_TRAPS,
     MOST_DEVICES,
+    P_COPY_COST,
+    P_CPU_COST,
     P_CPUS,
+    P_ENTRY_COST,
     P_FEEDBACK,
     P_PAGES,
+    P_PRICES,
     P_RETOUCH,
+    P_ZERO_COST,
 )
+from disco_trace.memory.placement import charge
 from disco_trace.memory.system import count, drop_page, enter, idle, retouch
 from disco_trace.trace.schema import (
     CONTROL,
     INTERRUPT_EVENTS,
+    MONITOR_CAUSES,
     PAGE_EVENTS,
     PHASE_EVENTS,
+    SCHEDULE_EVENTS,
     WAIT_CAUSES,
     WAIT_EVENTS,
 )
@@ -39,8 +49,10 @@ CONTEXTS = _CODES["contexts"]
 TLB_OPS = _CODES["tlb_ops"]
 EXCEPTIONS = _CODES["exceptions"]
 RETURNS = _CODES["returns"]
+TRAPS = _CODES["traps"]
 INTERRUPTS = _CODES["interrupts"]
 PAGE_EVENT = _CODES["page_events"]
+SCHEDULES = _CODES["schedule"]
 WAITS = _CODES["waits"]
 PHASES = _CODES["phases"]
 DMA = _CODES["dma"]
@@ -57,12 +69,32 @@ PAGE_ALLOCATE = PAGE_EVENTS.index("allocate")
 PAGE_FREE = PAGE_EVENTS.index("free")
 PAGE_ZERO = PAGE_EVENTS.index("zero")
 PAGE_CLASS = PAGE_EVENTS.index("class")
+RAN, SWITCH_PREEMPT, SWITCH_IDLE, SWITCH_MIGRATE, STOPPED = (
+    SCHEDULE_EVENTS.index(name) for name in ("run", "preempt", "idle", "migrate", "stop")
+)
 WAIT_BEGIN = WAIT_EVENTS.index("begin")
 WAIT_END = WAIT_EVENTS.index("end")
 BY_TIMER = WAIT_CAUSES.index("timer")
 BY_IPI = WAIT_CAUSES.index("ipi")
 BY_DEVICE = WAIT_CAUSES.index("device")
 PHASE_OPEN = PHASE_EVENTS.index("open")
+
+
+N_CAUSES = len(MONITOR_CAUSES)
+assert M_MONITOR > M_TRAPS
+
+
+@inline
+def trap(m, cpu, cause, entries, pages_and_cpus, copied):
+    """Charge an entry to the monitor: the price of its cause and of the work that it did."""
+    if 0 <= cause < N_CAUSES:
+        p = m.p
+        pages = pages_and_cpus & 0xFFFFFFFF
+        others = pages_and_cpus >> 32
+        cycles = p[P_PRICES + cause] + entries * p[P_ENTRY_COST] + pages * p[P_ZERO_COST]
+        cycles += (copied * p[P_COPY_COST] >> 12) + others * p[P_CPU_COST]
+        count(m, cpu, M_TRAPS, 1)
+        charge(m, cpu, cause, cycles)
 
 
 @inline
@@ -83,6 +115,8 @@ def control(m, kind, cpu, context, work, instructions, seq, a0, a1, a2, a3, a4, 
             count(m, cpu, M_INTERRUPTS, 1)
         elif a1 != 0:
             count(m, cpu, M_TLB_MISSES, 1)
+    elif kind == TRAPS:
+        trap(m, cpu, a0, a3, a4, a5)
     elif kind == INTERRUPTS:
         if a0 == DEVICE_STARTED:
             m.fill[F_DEVICE + (a2 & (MOST_DEVICES - 1))] = m.cpu[cpu * CPU_WORDS + C_CLOCK]

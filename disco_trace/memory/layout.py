@@ -10,9 +10,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from disco_trace.costs.prices import TRAP_CAUSES
 from disco_trace.errors import DiscoError
 from disco_trace.state import HERE_WORDS
-from disco_trace.trace.schema import METRICS, MISS, MOVE, N_METRICS
+from disco_trace.trace.schema import METRICS, MISS, MONITOR_CAUSES, MOVE, N_METRICS
 
 PAGE_SHIFT = 12
 PAGE_BYTES = 1 << PAGE_SHIFT
@@ -29,9 +30,10 @@ PAGE_BYTES = 1 << PAGE_SHIFT
     P_POLICY, P_INITIAL, P_NODE, P_TRIGGER, P_SHARING, P_WRITE, P_MIGRATE_LIMIT,
     P_RESET, P_MAX_MOVES, P_MIGRATE_COST, P_REPLICATE_COST, P_COLLAPSE_COST, P_REFUSED_COST,
     P_INTERVAL, P_RECORD_MISSES, P_D_COLOURS, P_I_COLOURS, P_RETOUCH, P_FEEDBACK,
-    P_SHOOTDOWN,
-    N_PARAMETERS,
-) = range(54)  # fmt: skip
+    P_SHOOTDOWN, P_ENTRY_COST, P_ZERO_COST, P_COPY_COST, P_CPU_COST, P_VM_PAGES, P_PRICES,
+) = range(59)  # fmt: skip
+# P_PRICES … hold the price of an entry to the monitor by cause.
+N_PARAMETERS = P_PRICES + len(MONITOR_CAUSES)
 
 # Per-CPU words, Memory.cpu[cpu * CPU_WORDS + …].
 # C_EPOCH is the reset interval of the page counters that the clock is in, until C_EPOCH_END.
@@ -154,7 +156,8 @@ def build(spec: Any, *, record_misses: bool = False, contexts: int = 64) -> Memo
 
     machine, memory, placement = spec.machine, spec.memory, spec.placement
     cpus, nodes = machine.cpus, machine.nodes
-    pages = machine.ram_bytes >> PAGE_SHIFT
+    machines = spec.vm.count if spec.monitor.kind != "none" else 1
+    pages = machines * (machine.ram_bytes >> PAGE_SHIFT)
     if placement.policy not in POLICIES:
         raise DiscoError(
             f"the policy {placement.policy} comes with a later version",
@@ -177,6 +180,7 @@ def build(spec: Any, *, record_misses: bool = False, contexts: int = 64) -> Memo
     d_sets, d_ways = level(machine.l1d, P_D_SHIFT, P_D_SETS, P_D_WAYS)
     l2_sets, l2_ways = level(memory.l2, P_L2_SHIFT, P_L2_SETS, P_L2_WAYS)
     p[P_CPUS], p[P_NODES], p[P_PAGES], p[P_CONTEXTS] = cpus, nodes, pages, contexts
+    p[P_VM_PAGES] = pages // machines
     p[P_I_TAGS], p[P_D_TAGS] = 0, i_sets * i_ways
     p[P_I_ORDER] = p[P_D_TAGS] + d_sets * d_ways
     p[P_D_ORDER] = p[P_I_ORDER] + i_sets
@@ -207,6 +211,9 @@ def build(spec: Any, *, record_misses: bool = False, contexts: int = 64) -> Memo
     for index, name in (
         (P_MIGRATE_COST, "migrate_us"), (P_REPLICATE_COST, "replicate_us"),
         (P_COLLAPSE_COST, "collapse_us"), (P_REFUSED_COST, "refused_us"),
+        (P_ENTRY_COST, "tlb_entry_us"), (P_ZERO_COST, "zero_page_us"),
+        (P_COPY_COST, "copy_page_us"), (P_CPU_COST, "interrupted_cpu_us"),
+        *((P_PRICES + MONITOR_CAUSES.index(cause), f"{cause}_us") for cause in TRAP_CAUSES),
     ):  # fmt: skip
         p[index] = cycles(prices[name] * 1000, machine.clock_mhz)
     # Every other CPU may hold a translation of the page, and is interrupted.

@@ -20,9 +20,11 @@ from disco_trace.requests import ProgressCallback, ReplayResult
 from disco_trace.trace.reader import REPLAY_COLUMNS, TraceReader
 from disco_trace.trace.run import Run
 from disco_trace.trace.run_writer import RunWriter
+from disco_trace.trace.schema import CONTROL
 
 # Raised when the meaning of a replay changes; part of every run's name.
 ENGINE = "1"
+PAGE_EVENT_CODE = next(kind.code for kind in CONTROL if kind.name == "page_events")
 
 
 def replay(
@@ -78,6 +80,7 @@ def replay(
     ids = len(contexts["id"])
     memory = build(spec, record_misses=record_misses, contexts=4 * max(ids, 1))
     memory = starting_memory(reader, memory, captured, spec, 4 * max(ids, 1))
+    first_page = _first_pages(manifest.ram_pages, contexts["vm"])
     columns = (*REPLAY_COLUMNS, "pc") if record_misses else REPLAY_COLUMNS
     total = reader.rows.get("refs", 0)
     done = 0
@@ -89,11 +92,11 @@ def replay(
             refs = segment.refs
             pcs = refs["pc"] if record_misses else np.zeros(0, np.uint64)
             place = np.zeros(2, np.int64)
+            pages, events = _dense(refs, segment.events, first_page)
             while True:
                 code = replay_segment(
                     memory, place, segment.first_seq, refs["cpu"], refs["context"], refs["kind"],
-                    refs["way"], refs["vaddr"], refs["guest_page"], refs["work"], pcs,
-                    segment.events,
+                    refs["way"], refs["vaddr"], pages, refs["work"], pcs, events,
                 )  # fmt: skip
                 if code != DRAIN:
                     break
@@ -131,6 +134,27 @@ def _compile() -> None:
     from disco_trace.replay.kernel import compile_kernels
 
     compile_kernels()
+
+
+def _first_pages(ram_pages: list[int], vms: Any) -> np.ndarray[Any, Any] | None:
+    """Return for each context (with mode) its machine's first page among all; None for one machine.
+
+    Every machine has room for as many pages as the largest.
+    """
+    if len(ram_pages) == 1:
+        return None
+    return np.repeat(np.asarray(vms, np.uint64) * np.uint64(max(ram_pages)), 4)
+
+
+def _dense(refs: Any, events: Any, first_page: np.ndarray[Any, Any] | None) -> tuple[Any, Any]:
+    """Return guest pages and control rows with pages counted through all machines."""
+    pages = refs["guest_page"]
+    if first_page is None:
+        return pages, events
+    events = np.array(events)
+    mine = events["kind"] == PAGE_EVENT_CODE
+    events["a1"][mine] += first_page[events["context"][mine]]
+    return pages + first_page[refs["context"]], events
 
 
 def _keep_freed_memory() -> None:

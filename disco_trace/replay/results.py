@@ -16,6 +16,7 @@ from disco_trace.memory.layout import (
     P_CPUS,
     P_NODES,
     P_PAGES,
+    P_VM_PAGES,
     Memory,
 )
 from disco_trace.trace.run_writer import RunWriter
@@ -32,11 +33,18 @@ class Results:
     def drain(self, memory: Memory) -> Memory:
         """Write out what the buffers hold; return the memory system to go on with."""
         fill = memory.fill
+        several = memory.p[P_PAGES] != memory.p[P_VM_PAGES]
         if fill[F_MISSES]:
-            self.writer.misses(memory.misses[: fill[F_MISSES]])
+            misses = memory.misses[: fill[F_MISSES]]
+            if several:
+                misses["guest_page"] %= np.uint64(memory.p[P_VM_PAGES])
+            self.writer.misses(misses)
             memory, self._spare = memory._replace(misses=self._spare), memory.misses
         if fill[F_MOVES]:
-            self.writer.moves(memory.moves[: fill[F_MOVES]])
+            moves = memory.moves[: fill[F_MOVES]]
+            if several:
+                moves["vm"], moves["guest_page"] = _own_number(memory, moves["guest_page"])
+            self.writer.moves(moves)
         if fill[F_INTERVALS]:
             self.writer.intervals(_long(memory.intervals[: fill[F_INTERVALS]]))
         fill[[F_MISSES, F_MOVES, F_INTERVALS]] = 0
@@ -50,11 +58,18 @@ class Results:
         memory = self.drain(memory)
         self.writer.intervals(_long(_last_intervals(memory)))
         cpus, nodes, pages = (int(memory.p[i]) for i in (P_CPUS, P_NODES, P_PAGES))
-        self.writer.heat(_heat(memory.heat.reshape(pages, nodes, 4)))
+        heat = _heat(memory.heat.reshape(pages, nodes, 4))
+        heat["vm"], heat["guest_page"] = _own_number(memory, heat["guest_page"])
+        self.writer.heat(heat)
         accounts = memory.accounts.reshape(cpus, -1, N_METRICS)
         if contexts is not None:
             accounts = accounts * contexts[None, :, None]
         self.writer.accounts(accounts)
+
+
+def _own_number(memory: Memory, pages: np.ndarray[Any, Any]) -> tuple[Any, Any]:
+    """Return machine and guest page for dense page numbers."""
+    return np.divmod(pages, np.uint64(memory.p[P_VM_PAGES]))
 
 
 def room(memory: Memory) -> bool:

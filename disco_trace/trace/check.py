@@ -167,7 +167,9 @@ def _check_segments(
     """Check every segment; return what the rows add up to, or None if some could not be read."""
     bounds = reader.bounds
     start = reader.start.state if reader.start else None
-    rows = RowChecker(findings, bounds.cpus, bounds.contexts, start)
+    contexts = reader.contexts()
+    vcpus = list(zip(contexts["vm"].tolist(), contexts["vcpu"].tolist(), strict=True))
+    rows = RowChecker(findings, bounds.cpus, bounds.contexts, vcpus, start)
     digest = ContentDigest()
     counted: dict[str, int] = {}
     before: dict[str, Any] = {}

@@ -47,7 +47,6 @@ class CpuState:
 
     cycle: int | None = 0
     waiting: bool | None = False
-    depth: int | None = 0
     retired: int = 0
     modes: tuple[int, ...] | None = None  # what the next row's mode may be
 
@@ -63,18 +62,22 @@ class RowChecker:
     findings: Findings
     cpus: int
     contexts: int  # ids x 4
+    # (virtual machine, virtual CPU) of each context id: phases nest on a virtual CPU.
+    vcpus: list[tuple[int, int]]
     start: State | None = None
     states: list[CpuState] = field(init=False)
     tally: Array = field(init=False)
     declared: Array = field(init=False)
+    depths: dict[tuple[int, int], int | None] = field(init=False)
 
     def __post_init__(self) -> None:
         self.states = [CpuState() for _ in range(self.cpus)]
         if self.start is not None:
-            self.states = [
-                CpuState(cpu.cycle, cpu.waiting, len(cpu.phases), cpu.retired)
-                for cpu in self.start.cpus
-            ]
+            self.states = [CpuState(cpu.cycle, cpu.waiting, cpu.retired) for cpu in self.start.cpus]
+        self.depths = dict.fromkeys(self.vcpus, 0)
+        if self.start is not None:
+            # Only the bare machine's state can be saved: virtual CPUs are its CPUs.
+            self.depths |= {(0, n): len(cpu.phases) for n, cpu in enumerate(self.start.cpus)}
         self.tally = np.zeros((self.cpus, self.contexts, len(TALLIED)), np.int64)
         # The row that declares each context id; no row is earlier than "never".
         self.declared = np.full(self.contexts // 4, np.iinfo(np.uint64).max, np.uint64)
@@ -83,7 +86,8 @@ class RowChecker:
 
     def gap(self) -> None:
         """Forget the state of every CPU: a segment could not be read."""
-        self.states = [CpuState(None, None, None) for _ in range(self.cpus)]
+        self.states = [CpuState(None, None) for _ in range(self.cpus)]
+        self.depths = dict.fromkeys(self.vcpus)
         self.declared[:] = 0
 
     def segment(self, data: SegmentData, last_seq: int) -> None:
@@ -99,7 +103,8 @@ class RowChecker:
             mine = events[events["cpu"] == cpu]
             self._modes(data, cpu, mine)
             self._waits(data, cpu, mine[mine["kind"] == _CODE["waits"]])
-            self._phases(data, cpu, mine[mine["kind"] == _CODE["phases"]])
+            self._retired(data, cpu, mine[mine["kind"] == _CODE["phases"]])
+        self._phases(data, events[events["kind"] == _CODE["phases"]])
 
     def _sequence(self, data: SegmentData, last_seq: int) -> None:
         seqs = data.refs["seq"]
@@ -289,23 +294,29 @@ class RowChecker:
             )
         state.waiting = bool(begins[-1])
 
-    def _phases(self, data: SegmentData, cpu: int, rows: Array) -> None:
-        state = self.states[cpu]
+    def _phases(self, data: SegmentData, rows: Array) -> None:
         for row in rows:
-            depth, retired = int(row["a3"]), int(row["a2"])
-            opened = int(row["a0"]) == _OPEN
-            if state.depth is not None:
+            who = self.vcpus[int(row["context"]) >> 2]
+            depth, before = int(row["a3"]), self.depths[who]
+            if before is not None:
                 # A guest may close what it never opened; the depth stays then.
-                allowed = {state.depth + 1} if opened else {state.depth, max(state.depth - 1, 0)}
+                opened = int(row["a0"]) == _OPEN
+                allowed = {before + 1} if opened else {before, max(before - 1, 0)}
                 if depth not in allowed:
                     self.findings.add(
                         "phase",
-                        f"phases of CPU {cpu} do not nest",
+                        f"phases of CPU {who[1]} of machine {who[0]} do not nest",
                         segment=data.index,
                         seq=int(row["seq"]),
                         expected=f"depth {' or '.join(map(str, sorted(allowed)))}",
                         found=str(depth),
                     )
+            self.depths[who] = depth
+
+    def _retired(self, data: SegmentData, cpu: int, rows: Array) -> None:
+        state = self.states[cpu]
+        for row in rows:
+            retired = int(row["a2"])
             if retired < state.retired:
                 self.findings.add(
                     "phase",
@@ -315,7 +326,7 @@ class RowChecker:
                     expected=f"at least {state.retired}",
                     found=str(retired),
                 )
-            state.depth, state.retired = depth, retired
+            state.retired = retired
 
 
 def _next_modes(row: Any) -> tuple[int, ...] | None:

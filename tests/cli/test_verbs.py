@@ -130,8 +130,9 @@ def test_capture_passes_every_option(asked: Any, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--monitor", "disco"], "later version"),
-        (["--vms", "2"], "later version"),
+        (["--vms", "2"], "needs a monitor"),
+        (["--monitor", "disco", "--vms", "vms.toml"], "later version"),
+        (["--monitor", "disco", "--vms", "0"], "--vms"),
         (["--run", "ls"], "later version"),
         (["--save-at", "x"], "no phase 'x'"),
         (["--save-at", "0"], "no phase '0'"),

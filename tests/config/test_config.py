@@ -133,8 +133,11 @@ def test_the_shown_toml_reads_back(tmp_path: Path) -> None:
         (["placement.node_frames=5"], "do not hold"),
         (["costs.prices.migrate_us=nan"], "migrate_us"),
         (["costs.prices.migrate_us=inf"], "migrate_us"),
-        (["monitor.kind=disco"], "later version"),
-        (["vm.count=2"], "later version"),
+        (["vm.count=2"], "needs a monitor"),
+        (["vm.vcpus=2"], "needs a monitor"),
+        (["machine.kseg0=mapped"], "needs a monitor"),
+        (["monitor.kind=disco", "vm.count=64"], "too much memory together"),
+        (["monitor.stlb_entries=1022"], "stlb_entries"),
     ],
 )
 def test_bad_values_are_named(words: list[str], said: str) -> None:

@@ -88,6 +88,8 @@ def build(config: Config, pages: int, *, record_misses: bool = True) -> layout.M
             }
         ),
         time=SimpleNamespace(interval_us=1e9, feedback="none"),
+        monitor=SimpleNamespace(kind="none"),
+        vm=SimpleNamespace(count=1),
     )
     memory = layout.build(spec, record_misses=record_misses, contexts=1)
     nodes = memory.cpu[layout.C_NODE :: layout.CPU_WORDS][: len(config.node_of)]

@@ -7,7 +7,7 @@ import numpy as np
 from disco_trace.jit import helper
 from disco_trace.machine.devices import device_read, device_write
 from disco_trace.machine.isa import ID
-from disco_trace.machine.layout import STATUS, STATUS_FR, X_RAM
+from disco_trace.machine.layout import STATUS, STATUS_FR, X_MONITOR, X_RAM
 
 U = np.uint64
 (
@@ -19,11 +19,8 @@ U = np.uint64
 
 
 @helper
-def float_access(mc, m, cpu, op, word, physical, work):
-    """Move the data of an FPU load or store; eight bytes are two words, the lower one first.
-
-    physical: aligned to the access. Returns what `device_write` does, 0 for memory and loads.
-    """
+def float_place(mc, cpu, op, word):
+    """Return if an FPU memory instruction loads, its first word of `fpr`, and how many words."""
     loads = (
         op == O_LWC1 or op == O_LDC1 or op == O_LWXC1 or op == O_LDXC1 or op == O_LUXC1
     )  # fmt: skip
@@ -33,13 +30,23 @@ def float_access(mc, m, cpu, op, word, physical, work):
     else:
         number = np.int64(word >> (U(6) if loads else U(11))) & 31
     at = number << (1 if mc.cp0[cpu, STATUS] & STATUS_FR else 0)
-    words = mc.fpr[cpu].view(np.uint32)
     if not single:
         at &= ~1
+    return loads, at, 1 if single else 2
+
+
+@helper
+def float_access(mc, m, cpu, op, word, physical, work):
+    """Move the data of an FPU load or store; eight bytes are two words, the lower one first.
+
+    physical: aligned to the access. Returns what `device_write` does, 0 for memory and loads.
+    """
+    loads, at, halves = float_place(mc, cpu, op, word)
+    words = mc.fpr[cpu].view(np.uint32)
     done = np.int64(0)
-    for half in range(1 if single else 2):
+    for half in range(halves):
         address = physical + 4 * half
-        ram = address < mc.p[X_RAM]
+        ram = address < mc.p[X_RAM] or mc.p[X_MONITOR] != 0
         if loads and ram:
             words[at + half] = mc.ram[address >> 2]
         elif loads:

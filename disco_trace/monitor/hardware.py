@@ -1,0 +1,137 @@
+"""The hardware TLB of a CPU that runs a virtual machine: 4 KiB pairs with machine pages.
+
+Disco's rules: the guest's ASID is inserted as it is; everything is dropped when another virtual
+CPU comes to run. What stands here also stands in the guest's own TLB, in its software TLB, or is a
+direct mapping of the present regime (KSEG0, KSEG1, useg under ERL).
+"""
+
+from __future__ import annotations
+
+from disco_trace.jit import helper, inline
+from disco_trace.machine.layout import S_VM, T_HI, T_LO0, T_LO1, TLB_WORDS, X_O_VM, X_TLB
+from disco_trace.machine.translate import A_STORE, CACHED, MAPPED, WRITABLE, is_cached
+from disco_trace.monitor.layout import (
+    EMPTY,
+    HW_ENTRIES,
+    HW_NEXT,
+    HW_WORDS,
+    VM_BASE,
+    VM_PAGES,
+    VM_WORDS,
+)
+
+
+@inline
+def stands_for(mon, at, vaddr, asid):
+    """Tell whether the hardware entry at index `at` translates an address."""
+    hi = mon[at + T_HI]
+    if (hi ^ vaddr) & (EMPTY | 0xFFFFE000):
+        return False
+    # Entries are made with both or neither global bit.
+    return (hi & 255) == asid or (mon[at + T_LO0] & 1) != 0
+
+
+@helper
+def look_up_hardware(mon, base, entries, vaddr, asid, access):
+    """Translate an address through the hardware TLB at `base`; −1 if it does not allow the access.
+
+    The result is the machine address with flags, as of `machine.translate`.
+    """
+    hint = base + HW_ENTRIES + ((vaddr >> 12) & 255)
+    found = base + mon[hint] * TLB_WORDS
+    if not stands_for(mon, found, vaddr, asid):
+        found = -1
+        for entry in range(entries):
+            if stands_for(mon, base + entry * TLB_WORDS, vaddr, asid):
+                mon[hint] = entry
+                found = base + entry * TLB_WORDS
+                break
+        if found < 0:
+            return -1
+    lo = mon[found + (T_LO1 if vaddr & 4096 else T_LO0)]
+    if lo & 2 == 0 or (access == A_STORE and lo & 4 == 0):
+        return -1
+    flags = MAPPED
+    if is_cached((lo >> 3) & 7):
+        flags |= CACHED
+    if lo & 4:
+        flags |= WRITABLE
+    return ((lo >> 6) << 12) | (vaddr & 4095) | flags
+
+
+@inline
+def machine_lo(mc, cpu, lo):
+    """Return an EntryLo of the guest with the machine's page; not valid where it has no memory."""
+    vm = mc.p[X_O_VM] + mc.s[cpu, S_VM] * VM_WORDS
+    page = lo >> 6
+    if page >= mc.mon[vm + VM_PAGES]:
+        return lo & 1
+    return ((mc.mon[vm + VM_BASE] + page) << 6) | (lo & 63)
+
+
+@inline
+def clear_filter(mc, cpu):
+    """Empty the CPU's page filter: something left its TLB."""
+    for index in range(mc.filter.shape[1]):
+        mc.filter[cpu, index] = 0
+
+
+@helper
+def insert(mc, cpu, hi, lo0, lo1):
+    """Put a pair in the hardware TLB, in place of one for the same page, else first in first out.
+
+    Not at random, as the time base of Random stands still between the traps of one instruction:
+    its code page and its data page could then evict each other for ever.
+    """
+    mon = mc.mon
+    base = cpu * HW_WORDS
+    slot = -1
+    for entry in range(mc.p[X_TLB]):
+        at = base + entry * TLB_WORDS
+        if (mon[at + T_HI] ^ hi) & 0xFFFFE000 == 0 and (mon[at + T_LO0] | mon[at + T_LO1]) & 2:
+            if (mon[at + T_HI] ^ hi) & 255 == 0 or (mon[at + T_LO0] | lo0) & 1:
+                if slot >= 0:
+                    # A global pair takes the place of several.
+                    forget(mon, at)
+                else:
+                    slot = at
+    if slot < 0:
+        slot = base + mon[base + HW_NEXT] * TLB_WORDS
+        mon[base + HW_NEXT] = (mon[base + HW_NEXT] + 1) % mc.p[X_TLB]
+    mon[slot + T_HI] = hi
+    mon[slot + T_LO0] = lo0
+    mon[slot + T_LO1] = lo1
+    clear_filter(mc, cpu)
+
+
+@helper
+def drop(mc, cpu, vaddr, asid, span, every):
+    """Drop hardware entries of the aligned stretch of `span` bytes that holds an address.
+
+    Those of the address space and global ones; with `every`, of any address space.
+    """
+    mon = mc.mon
+    base = cpu * HW_WORDS
+    for entry in range(mc.p[X_TLB]):
+        at = base + entry * TLB_WORDS
+        if (mon[at + T_HI] ^ vaddr) & 0xFFFFE000 & ~(span - 1) == 0:
+            if every or mon[at + T_HI] & 255 == asid or mon[at + T_LO0] & 1:
+                forget(mon, at)
+    clear_filter(mc, cpu)
+
+
+@inline
+def forget(mon, at):
+    """Make a hardware entry match nothing."""
+    mon[at + T_HI] = EMPTY
+    mon[at + T_LO0] = 0
+    mon[at + T_LO1] = 0
+
+
+@helper
+def flush(mc, cpu):
+    """Empty a CPU's hardware TLB."""
+    base = cpu * HW_WORDS
+    for entry in range(mc.p[X_TLB]):
+        forget(mc.mon, base + entry * TLB_WORDS)
+    clear_filter(mc, cpu)

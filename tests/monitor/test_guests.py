@@ -1,0 +1,181 @@
+"""Whole guests: alone and several, more virtual CPUs than CPUs, against the bare machine."""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+import pytest
+
+from disco_trace import capture as capturing
+from disco_trace.config import resolve
+from disco_trace.guest.elf import load_image
+from disco_trace.guest.resolve import find_guest
+from disco_trace.machine import kernel, layout
+from disco_trace.memory import layout as memory_layout
+from disco_trace.requests import CaptureRequest
+from disco_trace.trace.reader import TraceReader
+from disco_trace.trace.schema import MODES
+from tests.replay.runs import (
+    TINY,
+    assert_same,
+    assert_sound,
+    captured,
+    replayed,
+    run_guest,
+    spec_at,
+    without_results,
+)
+
+DISCO = {"monitor__kind": "disco"}
+SMALL = {"machine__ram_bytes": "16MiB"}
+MAPPED = {"machine__kseg0": "mapped"}
+MOVING = {
+    "placement__policy": "migrate-replicate",
+    "placement__trigger_misses": 8,
+    "placement__sharing_misses": 2,
+}
+FORMS = {
+    "one CPU": ("radix-sseg", 1, 1, {}),
+    "several CPUs": ("database-sseg", 4, 4, {}),
+    "mapped KSEG0": ("radix", 4, 2, MAPPED),
+    "two machines": ("radix-sseg", 4, 4, {"vm__count": 2}),
+    "crowded": ("radix-sseg", 2, 2, {"vm__count": 2, "vm__vcpus": 2, "monitor__slice_us": 300}),
+    "crowded machine": ("database", 2, 2, {"vm__vcpus": 5, "monitor__slice_us": 200} | MAPPED),
+    "idle CPUs": ("radix-sseg", 8, 4, {"vm__count": 3, "vm__vcpus": 2}),
+    "no software TLB": ("radix-sseg", 2, 2, {"monitor__stlb_entries": 0}),
+    "moving pages": ("database-sseg", 4, 4, {"vm__count": 2, **MOVING}),
+}
+
+
+@pytest.mark.parametrize("feedback", ["full", "none"])
+@pytest.mark.parametrize("form", FORMS)
+def test_replays_repeat_the_capture(tmp_path, form, feedback):
+    guest, cpus, nodes, sets = FORMS[form]
+    spec = spec_at(cpus, nodes, time__feedback=feedback, **DISCO, **SMALL, **sets)
+    trace = tmp_path / "t"
+    result = run_guest(guest, spec, trace, TINY[guest.removesuffix("-sseg")])
+    assert result.console.count(b"checked") == spec.vm.count
+    assert_sound(trace)
+    expected = captured(trace)
+    assert expected.totals["traps"] > 100
+    assert expected.totals["monitor_cycles"] > 0
+    assert (expected.totals["migrations"] > 0) == (form == "moving pages")
+    assert_same(replayed(without_results(trace), spec), expected)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"memory__l2__size_bytes": "64KiB"},
+        {"memory__remote_ns": 1500, "memory__local_ns": 100},
+        {"placement__policy": "round-robin"},
+        {"costs__prices__tlb_fault_us": 3.0, "costs__prices__privileged_us": 0.1},
+    ],
+    ids=lambda changes: next(iter(changes)),
+)
+def test_replays_equal_a_fresh_capture_there(tmp_path, changes):
+    """Without feedback a replay under other parameters is what a capture under them would be."""
+    sets = {"time__feedback": "none", "vm__count": 2, "vm__vcpus": 3, "monitor__slice_us": 300}
+    sets |= DISCO | SMALL
+    spec, there = spec_at(4, 4, **sets), spec_at(4, 4, **sets | changes)
+    run_guest("radix-sseg", spec, tmp_path / "t", TINY["radix"])
+    run_guest("radix-sseg", there, tmp_path / "u", TINY["radix"])
+    replay, fresh = replayed(tmp_path / "t", there), captured(tmp_path / "u")
+    assert replay.per_cpu == fresh.per_cpu
+    assert replay.tables["accounts"].equals(fresh.tables["accounts"])
+
+
+def test_machines_are_apart_in_the_trace(tmp_path):
+    spec = spec_at(2, 2, vm__count=2, **DISCO, **SMALL)
+    run_guest("radix-sseg", spec, tmp_path / "t", TINY["radix"])
+    reader = TraceReader(tmp_path / "t")
+    assert reader.manifest.ram_pages == [4096, 4096]
+    contexts = reader.contexts()
+    assert set(contexts["vm"].tolist()) == {0, 1}
+    heat = captured(tmp_path / "t").tables["heat"].to_pydict()
+    assert set(heat["vm"]) == {0, 1}
+    assert max(heat["guest_page"]) < 4096
+    # The same program in the same memory: each machine touches the same pages of its own.
+    pages = [{p for p, v in zip(heat["guest_page"], heat["vm"], strict=True) if v == vm}
+             for vm in (0, 1)]  # fmt: skip
+    assert pages[0] == pages[1]
+
+
+def test_stolen_time_is_recorded(tmp_path):
+    """Two machines on one CPU: each is ready in vain while the other runs."""
+    spec = spec_at(1, 1, vm__count=2, vm__vcpus=1, monitor__slice_us=100, **DISCO, **SMALL)
+    run_guest("radix-sseg", spec, tmp_path / "t", TINY["radix"])
+    rows = [s.events[s.events["kind"] == 10] for s in TraceReader(tmp_path / "t").iter_segments()]
+    rows = np.concatenate(rows)
+    preempted = rows[rows["a0"] == 1]
+    assert len(preempted) > 20
+    slice_cycles = 100 * 300
+    assert (preempted["a3"].astype(np.int64) >= slice_cycles).all()
+    assert set(preempted["a2"].tolist()) == {0, 1 << 16}
+
+
+def user_stream(spec, guest: str, args: tuple[str, ...], limit: int) -> tuple[int, str]:
+    """Run a guest one instruction at a time; return how many user mode retired, and their hash."""
+    found = find_guest(guest)
+    image = load_image(found.image, spec.machine.ram_bytes, name=found.name)
+    from pathlib import Path
+
+    request = CaptureRequest(guest=guest, args=list(args), spec=spec, out=Path("unused"))
+    m = capturing._machine(request, image, list(args))
+    memory = memory_layout.build(spec, contexts=4 * len(m.contexts))
+    kernel.start(m, memory)
+    user = MODES.index("user")
+    digest, count = hashlib.sha256(), 0
+    m.p[layout.X_MAX_INSTRUCTIONS] = 0
+    while m.g[layout.G_EXIT] in (0, layout.EXIT_INSTRUCTIONS):
+        m.g[layout.G_EXIT] = 0
+        pc, mode = int(m.s[0, layout.S_PC]), int(m.s[0, layout.S_CONTEXT]) & 3
+        retired = int(m.g[layout.G_INSTRUCTIONS])
+        m.p[layout.X_MAX_INSTRUCTIONS] = retired + 1
+        kernel.run(m, memory, 1)
+        for at in (layout.G_REFS, layout.G_PAGE_ROWS, layout.G_EVENTS, layout.G_CONSOLE):
+            m.g[at] = 0
+        memory.fill[:3] = 0
+        # An interrupt or a miss may come first: then the instruction that retired was another.
+        if mode == user and m.s[0, layout.S_CONTEXT] & 3 == user:
+            if m.g[layout.G_INSTRUCTIONS] > retired:
+                digest.update(pc.to_bytes(4, "little"))
+                count += 1
+        assert m.g[layout.G_INSTRUCTIONS] < limit
+    assert m.g[layout.G_STATUS] == 0
+    return count, digest.hexdigest()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("guest", ["hello", "radix"])
+def test_the_user_program_runs_the_same_instructions(guest):
+    args = TINY.get(guest, ())
+    bare = resolve(machine="uniprocessor", sets=["machine.ram_bytes=16MiB"])
+    count, expected = user_stream(bare, guest, args, 3_000_000)
+    assert count > 1000
+    for sets, image in (
+        (["machine.kseg0=mapped"], guest),
+        ([], f"{guest}-sseg"),
+        (["monitor.stlb_entries=0"], f"{guest}-sseg"),
+    ):
+        spec = resolve(machine="uniprocessor", monitor="disco",
+                       sets=["machine.ram_bytes=16MiB", *sets])  # fmt: skip
+        assert user_stream(spec, image, args, 5_000_000) == (count, expected)
+
+
+def test_a_kernel_in_kseg0_is_refused_in_clear_words(tmp_path):
+    from disco_trace.errors import DiscoError
+
+    with pytest.raises(DiscoError) as raised:
+        run_guest("hello", spec_at(1, 1, **DISCO), tmp_path / "t")
+    assert "supervisor segment" in str(raised.value)
+    assert "machine.kseg0=mapped" in raised.value.hint
+    assert not (tmp_path / "t").exists()
+
+
+def test_consoles_are_told_apart():
+    console = capturing.Consoles(2)
+    words = [ord(c) for c in "one\ntwo"] + [256 + ord(c) for c in "ONE\n"]
+    assert console.read(np.array(words, np.uint16)) == b"[vm 0] one\n[vm 1] ONE\n"
+    assert console.rest() == b"[vm 0] two\n"
