@@ -346,7 +346,7 @@ NAMES = st.sampled_from([
         ("memory", ("cpu", "fill", "l1", "presence", "counts", "l2", "dir", "frame_at",
                     "frame_page", "node_next", "free", "page", "hot")),
         ("machine", ("g", "gpr", "cp0", "s", "tlb", "filter", "hint", "contexts", "processes",
-                     "names", "uart", "virtio", "frames", "disk", "ram", "ops")),
+                     "names", "uart", "virtio", "frames", "disk", "ram", "ops", "mon")),
     ) for name in names
 ])  # fmt: skip
 SPOILS = st.lists(
@@ -366,7 +366,8 @@ def test_any_values(good, tmp_path, name, spoils):
     bad = spoil(good, tmp_path / "bad", name, lambda a: hostile.spoilt(a, places, values))
     end = hostile.outcome(bad, tmp_path / "t")
     if name in ("machine.ram", "machine.gpr", "machine.cp0"):
-        assert end == "done" or "register 0" in end, "what a guest can make of it"
+        # A guest can make all of it but register 0, and what says which processor it is.
+        assert end == "done" or "impossible state: register" in end
     elif end != "done":
         assert "impossible state" in end or "not those of the arrays" in end
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from disco_trace.costs import Prices
 from disco_trace.jit import kernel
 from disco_trace.memory import layout, system
 from disco_trace.memory.dma import dma
@@ -79,13 +80,12 @@ def build(config: Config, pages: int, *, record_misses: bool = True) -> layout.M
             retouch_phase=0,
         ),
         costs=SimpleNamespace(
-            prices={
-                "migrate_us": config.migrate_cycles / 1e3,
-                "replicate_us": config.replicate_cycles / 1e3,
-                "collapse_us": config.collapse_cycles / 1e3,
-                "refused_us": config.refused_cycles / 1e3,
-                "shootdown_us_per_cpu": 0,
-            }
+            prices=Prices(
+                migrate_us=config.migrate_cycles / 1e3,
+                replicate_us=config.replicate_cycles / 1e3,
+                collapse_us=config.collapse_cycles / 1e3,
+                refused_us=config.refused_cycles / 1e3,
+            )
         ),
         time=SimpleNamespace(interval_us=1e9, feedback="none"),
         monitor=SimpleNamespace(kind="none"),
