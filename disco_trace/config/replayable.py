@@ -11,6 +11,7 @@ from typing import Final, Literal
 
 from disco_trace.config.identity import diff, flat_dict
 from disco_trace.config.spec import MOVING_POLICIES, Spec
+from disco_trace.costs.prices import MOVE_PRICES
 from disco_trace.errors import DiscoError
 
 Fidelity = Literal["exact", "approximate", "no feedback"]
@@ -55,8 +56,10 @@ def _fidelity(path: str, captured: Spec, wanted: Spec) -> Fidelity:
         # Coherence was recorded at the granule: lines that another CPU took differ.
         return "approximate"
     moves = wanted.placement.policy in MOVING_POLICIES
-    if path.startswith("costs.prices.") and not moves:
-        return "exact"  # nothing is priced where no page moves
+    if path.startswith("costs.prices."):
+        of_moves = path.removeprefix("costs.prices.") in MOVE_PRICES
+        if not (moves if of_moves else captured.monitor.kind != "none"):
+            return "exact"  # what it prices does not happen
     if path.startswith("placement.") and path != "placement.policy":
         if not matters(path.removeprefix("placement."), wanted):
             return "exact"

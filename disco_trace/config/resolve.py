@@ -102,7 +102,8 @@ def resolve_with_origins(
     if base is None or origins["costs.table"] != "captured":
         table = costs_file(values["costs.table"])
         written = {k: v for k, v in values.items() if origins[k] not in ("default", "captured")}
-        prices = cost_table(table)
+        clock = chosen.get("machine.clock_mhz", values["machine.clock_mhz"])
+        prices = cost_table(table, clock)
         layer({k: v for k, v in prices.items() if k not in written}, table.name)
         values["costs.table"] = table.stem
     layer({k: v for k, v in chosen.items() if k != "costs.table"}, "--set")
@@ -139,14 +140,20 @@ def layer_file(file: Path, layer: Any) -> None:
         raise
 
 
-def cost_table(file: Path) -> dict[str, Any]:
-    """Return the prices of a cost table by path, those that it leaves out as zero."""
+def cost_table(file: Path, clock_mhz: int) -> dict[str, Any]:
+    """Return the prices of a cost table by path, those that it leaves out as zero.
+
+    `[prices]` are microseconds; `[instructions]` are counts by cause, of one cycle each on a CPU
+    of `clock_mhz`: a faster clock makes them cheaper, as it does everything else that runs.
+    """
     table = read_toml(file)
     table.pop("description", None)
     if "structure" in table:
         raise DiscoError("[structure] comes with a later version", file=file, found="[structure]")
+    counts = table.pop("instructions", {})
     try:
         flat = flatten({"costs": table})
+        flat |= _counted(counts, flat, clock_mhz)
         for path, value in flat.items():
             leaf(path).parse(value)
     except DiscoError as error:
@@ -156,6 +163,27 @@ def cost_table(file: Path) -> dict[str, Any]:
         raise DiscoError("a cost table has no name of its own", file=file, found="table")
     zero = {path: 0.0 for path in leaves() if path.startswith("costs.prices.")}
     return {**zero, **flat}
+
+
+def _counted(counts: Any, priced: Mapping[str, Any], clock_mhz: int) -> dict[str, float]:
+    """Return the prices by path of counts of instructions by cause."""
+    if not isinstance(counts, Mapping):
+        raise DiscoError("instructions is not a table", expected="[instructions], by cause")
+    prices: dict[str, float] = {}
+    for cause, count in counts.items():
+        path = leaf(f"costs.prices.{cause}_us").path
+        if path in priced:
+            raise DiscoError(
+                "priced twice", expected=f"{cause} in [prices] or [instructions]", found="both"
+            )
+        if isinstance(count, bool) or not isinstance(count, int) or not 0 <= count <= 10**9:
+            raise DiscoError(
+                f"bad value for instructions.{cause}",
+                expected="a whole number from 0 to 1000000000",
+                found=repr(count)[:80],
+            )
+        prices[path] = count / clock_mhz
+    return prices
 
 
 def machine_names() -> list[str]:

@@ -9,6 +9,8 @@ import msgspec
 # A second for one piece of work: far above anything real, far below what overflows a clock.
 Price = Annotated[float, msgspec.Meta(ge=0, le=1_000_000)]
 
+# Prices of a page that a policy moves, or looks at.
+MOVE_PRICES = ("migrate_us", "replicate_us", "collapse_us", "refused_us", "shootdown_us_per_cpu")
 
 # Causes of an entry to the monitor that have a price of their own, `<cause>_us`.
 TRAP_CAUSES = (

@@ -17,7 +17,9 @@ from disco_trace.config.replayable import overall
 from disco_trace.config.resolve import costs_names, resolve_with_origins
 from disco_trace.config.text import parse_number, parse_size
 from disco_trace.config.toml_text import toml_text
+from disco_trace.costs.prices import TRAP_CAUSES
 from disco_trace.errors import DiscoError
+from disco_trace.paths import data_folder
 
 
 def test_the_published_machine_in_cycles() -> None:
@@ -86,6 +88,49 @@ def test_a_set_price_wins_over_the_table_and_survives_as_base() -> None:
     again = resolve(base=spec, policy="migrate")
     assert config.diff(spec, again) == ["placement.policy"]
     assert resolve(base=spec, costs="disco").costs.prices.migrate_us == 67.0
+
+
+def test_prices_counted_in_instructions_follow_the_clock(tmp_path: Path) -> None:
+    table = tmp_path / "lean.toml"
+    table.write_text("[instructions]\nforward = 18\n[prices]\nprivileged_us = 0.5\n")
+    for clock, privileged in ((300, 150), (100, 50), (7, 4)):
+        spec = resolve(costs=table, sets=[f"machine.clock_mhz={clock}"])
+        prices = config.price_cycles(spec)
+        assert (prices["forward_cycles"], prices["privileged_cycles"]) == (18, privileged)
+        assert prices["interrupt_cycles"] == 0
+    captured = resolve(sets=["machine.clock_mhz=250"])
+    assert config.price_cycles(resolve(base=captured, costs=table))["forward_cycles"] == 18
+
+
+@pytest.mark.parametrize("name", costs_names())
+def test_tables_that_come_with_the_package_price_each_cause_or_say_nothing(name: str) -> None:
+    """A table that prices the monitor at all has thought of every one of its causes."""
+    text = (data_folder("capture") / "costs" / f"{name}.toml").read_text()
+    missing = [c for c in TRAP_CAUSES if f"\n{c} = " not in text and f"\n{c}_us = " not in text]
+    assert missing in ([], list(TRAP_CAUSES))
+    assert resolve(costs=name).costs.table == name
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[instructions]\nforwards = 1\n", "did you mean costs.prices.forward_us"),
+        ("[instructions]\nforward = 1.5\n", "whole number"),
+        ("[instructions]\nforward = -1\n", "whole number"),
+        ("[instructions]\nforward = true\n", "whole number"),
+        ("instructions = 4\n", "is not a table"),
+        ("[instructions]\nforward = 1\n[prices]\nforward_us = 1\n", "priced twice"),
+        ("[instructions]\nforward = 1000000000\n", "bad value"),
+        ("[structure]\ntlb = 1\n", "later version"),
+    ],
+)
+def test_a_bad_cost_table_is_named(tmp_path: Path, text: str, words: str) -> None:
+    table = tmp_path / "bad.toml"
+    table.write_text(text)
+    with pytest.raises(DiscoError) as raised:
+        resolve(costs=table)
+    assert words in f"{raised.value} {raised.value.expected} {raised.value.hint}"
+    assert raised.value.file == str(table)
 
 
 def test_ids_are_stable_and_cover_every_value() -> None:
@@ -292,6 +337,24 @@ def test_how_far_a_replay_can_be_trusted(word: str, none: str, full: str) -> Non
         captured = spec_of(feedback)
         wanted = resolve(base=captured, sets=[word])
         assert config.replayable(captured, wanted) == {path: expected}
+
+
+@pytest.mark.parametrize(
+    ("monitor", "word", "none", "full"),
+    [
+        ("none", "costs.prices.privileged_us=1", "exact", "exact"),  # no such trap
+        ("disco", "costs.prices.privileged_us=1", "exact", "no feedback"),
+        ("disco", "costs.prices.zero_page_us=1", "exact", "no feedback"),
+        ("disco", "costs.prices.migrate_us=1", "exact", "exact"),  # nothing moves
+    ],
+)
+def test_prices_matter_where_there_is_what_they_price(
+    monitor: str, word: str, none: str, full: str
+) -> None:
+    for feedback, expected in (("none", none), ("full", full)):
+        captured = spec_of(feedback, f"monitor.kind={monitor}")
+        wanted = resolve(base=captured, sets=[word])
+        assert config.replayable(captured, wanted) == {word.split("=")[0]: expected}
 
 
 def test_another_line_size_is_exact_on_one_cpu_without_feedback() -> None:
