@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
 
@@ -18,6 +18,7 @@ from disco_trace.errors import EXIT_BUG, EXIT_GUEST, DiscoError
 from disco_trace.paths import data_folder
 from disco_trace.requests import CaptureRequest, CaptureResult, ProgressCallback
 
+# Of page moves; that of the monitor's overhead stands in `overhead.py`.
 EXPERIMENTS: Final = {"fig8": "fig8", "table3": "fig8"}
 
 # Which part of Figure 8 each component of `time_breakdown` belongs to. The paper's execution time
@@ -34,6 +35,8 @@ PARTS: Final[Mapping[str, str]] = {
     "upgrade": "remote_stall",
     "monitor": "monitor",
 }
+
+Description = TypeVar("Description", bound=msgspec.Struct)
 
 
 class Published(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -113,9 +116,14 @@ class Outcome:
 
 def read_experiment(name: str) -> Experiment:
     """Read an experiment's description. Raises DiscoError (our bug) if it does not fit."""
-    file = data_folder("reports") / "experiments" / f"{EXPERIMENTS[name]}.toml"
+    return read_description(EXPERIMENTS[name], Experiment)
+
+
+def read_description(name: str, kind: type[Description]) -> Description:
+    """Read a file of `reports/experiments`. Raises DiscoError (our bug) if it does not fit."""
+    file = data_folder("reports") / "experiments" / f"{name}.toml"
     try:
-        return msgspec.toml.decode(file.read_bytes(), type=Experiment)
+        return msgspec.toml.decode(file.read_bytes(), type=kind)
     except (msgspec.ValidationError, msgspec.DecodeError) as error:
         raise DiscoError(
             f"the experiment does not fit: {error}", file=file, exit_code=EXIT_BUG
@@ -192,19 +200,34 @@ def capture_of(
 
     Raises DiscoError if the guest fails, or if something else stands in the trace's place.
     """
+    spec = resolve(machine=workload.machine, sets=workload.sets)
+    path, reused = capture_once(workload.guest, workload.args, spec, folder, progress)
+    return path, spec, reused
+
+
+def capture_once(
+    guest: str,
+    arguments: Sequence[str],
+    spec: Spec,
+    folder: Path,
+    progress: ProgressCallback | None = None,
+) -> tuple[Path, bool]:
+    """Return the trace of a guest below `folder` and whether it was there; else it is made now.
+
+    Without `arguments` the guest gets its own. Raises DiscoError as `capture_of`.
+    """
     from disco_trace.cli.common import trace_path
     from disco_trace.guest.resolve import find_guest
 
-    spec = resolve(machine=workload.machine, sets=workload.sets)
-    guest = workload.guest
-    args = workload.args or tuple(find_guest(guest).arguments)
-    path = folder / f"reproduce-{trace_path(guest, spec.machine.cpus).name}"
+    machines = 0 if spec.monitor.kind == "none" else spec.vm.count
+    args = tuple(arguments) or tuple(find_guest(guest).arguments)
+    path = folder / f"reproduce-{trace_path(guest, spec.machine.cpus, machines).name}"
     whose = "the experiment's"
     hint = "use --traces DIR to work elsewhere"
     if path.exists() and captured_before(path, guest, args, spec, whose=whose, hint=hint):
-        return path, spec, True
+        return path, True
     capture_now(path, guest, args, spec, progress, whose=whose)
-    return path, spec, False
+    return path, False
 
 
 def spec_of(case: Case, captured: Spec) -> Spec:

@@ -40,9 +40,20 @@ ALLOWED = {
     "checkpoint": GROUND | {"guest", "machine", "monitor", "memory", "trace", "replay"},
     "capture": GROUND | {"guest", "machine", "monitor", "memory", "trace", "replay", "checkpoint"},
     "experiments": GROUND | {"capture", "guest", "trace", "replay", "report", "cli"},
+    "overhead": GROUND | {"experiments", "report"},
     "api": GROUND | {"capture", "guest", "trace", "replay", "report", "cli"},
     "cli": GROUND
-    | {"api", "capture", "checkpoint", "experiments", "guest", "trace", "replay", "report"},
+    | {
+        "api",
+        "capture",
+        "checkpoint",
+        "experiments",
+        "guest",
+        "overhead",
+        "trace",
+        "replay",
+        "report",
+    },
     "__init__": {"api", "errors"},
     "__main__": {"cli"},
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -13,9 +13,9 @@ from disco_trace.errors import DiscoError
 if TYPE_CHECKING:
     from disco_trace.experiments import Outcome
 
-# Experiments under the monitor come with it.
-LATER: Final = ("fig5", "fig6")
-KNOWN: Final = ("fig8", "table3")
+# What the monitor cannot do yet.
+LATER: Final = ("fig6",)
+KNOWN: Final = ("fig5", "fig8", "table3")
 
 
 def reproduce(
@@ -30,12 +30,14 @@ def reproduce(
 ) -> None:
     """Capture what an experiment of the SOSP 1997 paper needs, replay it, set it beside the paper.
 
-    fig8 is time and locality under page migration and replication; table3 counts and prices the
-    moves. Both stand on the same captures, which are used again when they are there.
+    fig5 is the monitor's overhead on one CPU, by part and by cause. fig8 is time and locality under
+    page migration and replication; table3 counts and prices the moves. Captures that are there are
+    used again.
 
     Examples:
 
     \b
+        disco-trace reproduce fig5
         disco-trace reproduce fig8
         disco-trace reproduce table3 --json
     """
@@ -44,14 +46,21 @@ def reproduce(
         page = output or folder / f"{experiment}.html"
         common.check_free(page, force=force, what="page")
         out.set(compile_seconds=common.compile_kernels(out))
-        traces, found = _run(out, experiment, folder)
-        from disco_trace.report.comparison import moves_figures, stalls_figures, write_comparison
+        from disco_trace.report import comparison
 
-        make = stalls_figures if experiment == "fig8" else moves_figures
-        title, figures = make(found)
+        text = ""
+        if experiment == "fig5":
+            traces, found, absent = _overhead(out, experiment, folder)
+            title, figures = comparison.overhead_figures(found, absent)
+            text = comparison.OVERHEAD_TEXT
+        else:
+            traces, found = _run(out, experiment, folder)
+            fig8 = experiment == "fig8"
+            make = comparison.stalls_figures if fig8 else comparison.moves_figures
+            title, figures = make(found)
         for figure in figures:
             out.show(_table(figure.header, figure.rows))
-        write_comparison(page, title, figures)
+        comparison.write_comparison(page, title, figures, text)
         out.say(f"page: {page} (open it in a browser)")
         out.set(path=page, experiment=experiment, traces=traces, outcomes=found)
         out.next("report", traces[0])
@@ -72,7 +81,8 @@ def _run(out: common.Output, name: str, folder: Path) -> tuple[list[Path], list[
     """Capture every workload and replay its cases; return the traces and what was found."""
     from disco_trace import experiments
 
-    traces, found = [], []
+    traces: list[Path] = []
+    found: list[Outcome] = []
     for workload in experiments.read_experiment(name).workloads:
         out.say(f"capturing {workload.guest} on {workload.machine}")
         with out.progress("capture", unit="instructions") as progress:
@@ -82,6 +92,24 @@ def _run(out: common.Output, name: str, folder: Path) -> tuple[list[Path], list[
             found += experiments.outcomes(workload, trace, spec, progress)
         traces.append(trace)
     return traces, found
+
+
+def _overhead(out: common.Output, name: str, folder: Path) -> tuple[list[Path], list[Any], str]:
+    """Capture every workload bare and over Disco; return traces, outcomes, and what is absent."""
+    from disco_trace import overhead
+
+    experiment = overhead.read_overhead(name)
+    traces: list[Path] = []
+    found: list[Any] = []
+    for workload in experiment.workloads:
+        out.say(f"capturing {workload.bare} bare, then {workload.disco} over Disco")
+        with out.progress("capture", unit="instructions") as progress:
+            outcome, reused = overhead.measure(workload, folder, progress)
+        words = "captured before" if reused else "captured"
+        out.say(f"{' and '.join(map(str, outcome.traces))}: {words}")
+        found.append(outcome)
+        traces += outcome.traces
+    return traces, found, experiment.absent
 
 
 def _table(header: list[str], rows: list[list[str]]) -> object:

@@ -14,6 +14,7 @@ from disco_trace.report.html import Cell, Figure, Section, as_json, render, writ
 from disco_trace.report.pages import Channel, Chart
 
 PARTS: Final = ("exec", "local_stall", "remote_stall", "monitor")
+OVERHEAD_PARTS: Final = ("user", "kernel", "monitor", "idle")
 # In the colours that the same time has in every report.
 _COLOURS: Final = {
     "exec": "user", "local_stall": "local", "remote_stall": "remote", "monitor": "monitor",
@@ -22,6 +23,10 @@ _COLOURS: Final = {
 _BARS_TEXT: Final = (
     "Ours beside what was published, in per cent of the busy time without a policy; idle time is"
     " left out. Published totals are printed, the parts were read off the figure."
+)
+OVERHEAD_TEXT: Final = (
+    "The same program on the bare machine and in a virtual machine over Disco, in per cent of the"
+    " time on the bare machine; stalls belong to the part that waited."
 )
 _MOVES_TEXT: Final = (
     "Ours beside what was published: moves of all nodes together in a second of the machine, and"
@@ -38,6 +43,8 @@ class Comparison:
     rows: list[list[str]]
     sentences: list[str]
     bars: list[dict[str, Any]] = field(default_factory=list)
+    axis: str = "per cent of the time without a policy"
+    legend: str = "user: execution with first-level stalls; local and remote: second-level stalls."
 
 
 def stalls_figures(outcomes: Sequence[Any]) -> tuple[str, list[Comparison]]:
@@ -84,10 +91,74 @@ def moves_figures(outcomes: Sequence[Any]) -> tuple[str, list[Comparison]]:
     return "Table 3: page moves", [Comparison("Moves", header, rows, sentences)]
 
 
-def write_comparison(target: Path, title: str, figures: Sequence[Comparison]) -> None:
+def overhead_figures(outcomes: Sequence[Any], absent: str) -> tuple[str, list[Comparison]]:
+    """Return the form of Figure 5: time by part, in per cent of the time on the bare machine."""
+    header = ["workload", "system", "total", "busy", *OVERHEAD_PARTS]
+    rows: list[list[str]] = []
+    sentences, bars, figures = [], [], []
+    for each in outcomes:
+        theirs = each.published
+        for whose, parts in (
+            ("bare", each.bare), ("  published", theirs.bare),
+            ("Disco", each.disco), ("  published", theirs.disco),
+        ):  # fmt: skip
+            first = each.workload if whose == "bare" else ""
+            values = [getattr(parts, part) for part in OVERHEAD_PARTS]
+            # The published total is printed; the parts were read off a figure.
+            total = theirs.total if parts is theirs.disco else parts.total
+            rows.append([first, whose, f"{total:.0f}", f"{parts.busy:.0f}"])
+            rows[-1] += [f"{value:.1f}" for value in values]
+        for label, parts in (
+            ("bare", each.bare), ("Disco", each.disco), ("Disco, published", theirs.disco),
+        ):  # fmt: skip
+            bars += [
+                {
+                    "bar": f"{each.workload}: {label}",
+                    "component": part,
+                    "percent": getattr(parts, part),
+                }
+                for part in OVERHEAD_PARTS
+            ]
+        sentences.append(
+            f"{each.workload}: {each.disco.total:.0f} here, {theirs.total:.0f} published; busy time"
+            f" grows by {each.disco.busy / each.bare.busy - 1:+.0%} here,"
+            f" {theirs.disco.busy / theirs.bare.busy - 1:+.0%} published. {each.why}"
+        )
+    sentences.append(absent)
+    figures.append(
+        Comparison(
+            "Time by part",
+            header,
+            rows,
+            sentences,
+            bars,
+            axis="per cent of the time on the bare machine",
+            legend="The guest's kernel lies in KSEG0 on the bare machine, in the supervisor segment"
+            " over Disco.",
+        )
+    )
+    figures += [_causes(each) for each in outcomes]
+    return "Figure 5: overhead of virtualisation on one CPU", figures
+
+
+def _causes(each: Any) -> Comparison:
+    """Return where a workload's monitor time went."""
+    rows = [
+        [each.workload, cause.name, f"{cause.entries:,}", f"{cause.us_each:.3g}",
+         f"{cause.percent:.2f}"]
+        for cause in each.causes
+    ]  # fmt: skip
+    header = ["workload", "cause", "entries", "µs each", "% of bare time"]
+    text = "Entries to the monitor by cause; prices are the cost table's, whose comments say why."
+    return Comparison(f"{each.workload}: the monitor's time", header, rows, [text])
+
+
+def write_comparison(
+    target: Path, title: str, figures: Sequence[Comparison], text: str = ""
+) -> None:
     """Write the page, whole; an existing file is replaced."""
     made = [figure for each in figures for figure in _as_figures(each)]
-    text = _BARS_TEXT if any(each.bars for each in figures) else _MOVES_TEXT
+    text = text or (_BARS_TEXT if any(each.bars for each in figures) else _MOVES_TEXT)
     section = Section("reproduce", title, text, made)
     write_whole(target, render(title, [section]))
 
@@ -150,14 +221,14 @@ def _as_figures(each: Comparison) -> list[Figure]:
         kind="stacked-bar",
         query="",
         sentence="",
-        x=Channel("percent", "per cent of the time without a policy"),
+        x=Channel("percent", each.axis),
         y=Channel("bar"),
         color=Channel("component"),
         palette="components",
     )
     drawing = Figure(
         f"{each.title}, drawn",
-        Markup("user: execution with first-level stalls; local and remote: second-level stalls."),
+        Markup(each.legend),
         "",
         [],
         drawings=[("", as_json(vega_spec(chart, each.bars, each.bars)))],

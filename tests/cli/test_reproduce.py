@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from disco_trace import experiments
+from disco_trace import experiments, overhead
 from disco_trace.cli.main import main
 from disco_trace.cli.reproduce import KNOWN
 from disco_trace.experiments import Case, Experiment, Moves, Published, Workload, read_experiment
+from disco_trace.trace.run import Run
 
 PUBLISHED = Published(
     total=67, local_percent=78, exec=30.4, local_stall=13.0, remote_stall=13.3, monitor=10.3
@@ -100,11 +101,64 @@ def test_a_trace_of_another_guest_is_not_replaced(
     assert (place / "manifest.json").read_bytes() == before
 
 
+TINY = overhead.Overhead(
+    title="tiny",
+    source="none",
+    absent="Nothing else.",
+    workloads=(
+        overhead.Workload(
+            name="sort",
+            bare="radix",
+            disco="radix-sseg",
+            machine="uniprocessor",
+            args=("keys=4K",),
+            published=overhead.Pair(
+                bare=overhead.Parts(user=90, kernel=10, idle=0),
+                disco=overhead.Parts(user=90, kernel=3, idle=0, monitor=22),
+                total=116,
+            ),
+            why="A reason.",
+        ),
+    ),
+)
+
+
+def test_overhead(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Parts add up to the clocks of both captures, causes to the monitor's part."""
+    monkeypatch.setattr(overhead, "read_overhead", lambda name: TINY)
+    code, answer = run(capsys, "fig5", "--traces", str(tmp_path))
+    assert code == 0
+    (found,) = answer["outcomes"]
+    bare, disco = (Run.open(Path(each) / "runs" / "captured") for each in found["traces"])
+    assert sum(found["bare"].values()) == pytest.approx(100)
+    assert found["bare"]["monitor"] == 0
+    percent = 100 / bare.totals["cycles"]
+    assert sum(found["disco"].values()) == pytest.approx(disco.totals["cycles"] * percent)
+    monitor = disco.totals["monitor_cycles"] * percent
+    assert found["disco"]["monitor"] == pytest.approx(monitor)
+    assert sum(cause["percent"] for cause in found["causes"]) == pytest.approx(monitor)
+    assert sum(cause["entries"] for cause in found["causes"]) == disco.totals["traps"]
+    assert found["user_instructions"][0] == found["user_instructions"][1] > 0
+    page = (tmp_path / "fig5.html").read_text()
+    for text in ("116 published", "A reason.", "Nothing else.", "tlb_write"):
+        assert text in page
+
+
 def test_every_experiment_is_offered() -> None:
-    assert set(KNOWN) == set(experiments.EXPERIMENTS)
+    assert set(KNOWN) == set(experiments.EXPERIMENTS) | set(overhead.EXPERIMENTS)
 
 
-@pytest.mark.parametrize("name", ["fig5", "fig6", "fig9"])
+def test_the_description_of_overhead() -> None:
+    """Published parts add up to what is printed, to the accuracy of reading a figure."""
+    for workload in overhead.read_overhead("fig5").workloads:
+        assert workload.published.bare.total == pytest.approx(100, abs=0.1)
+        assert workload.published.disco.total == pytest.approx(workload.published.total, abs=0.5)
+        assert workload.why
+
+
+@pytest.mark.parametrize("name", ["fig6", "fig9"])
 def test_unknown(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     code, answer = run(capsys, name)
     assert code == 2
