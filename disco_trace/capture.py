@@ -123,7 +123,15 @@ def _cold(request: CaptureRequest) -> _Session:
         ],
     }
     config = _config(request.spec, disks)
-    return _Session(request, machine, memory, named, config, image.sha256, _symbols(image))
+    return _Session(
+        request,
+        machine,
+        memory,
+        named,
+        config,
+        image.sha256,
+        _symbols(image, machines_of(request.spec)),
+    )
 
 
 def _resumed(request: CaptureRequest, folder: Path) -> _Session:
@@ -570,17 +578,17 @@ def _identity(image: Image, request: CaptureRequest) -> str:
     return digest.hexdigest()
 
 
-def _symbols(image: Image) -> dict[str, list[Any]]:
-    """Return the symbol table of an image, in the columns of the schema."""
-    symbols = image.symbols
+def _symbols(image: Image, machines: int) -> dict[str, list[Any]]:
+    """Return the symbol table of an image that every machine runs, in the columns of the schema."""
+    rows = [(vm, each) for vm in range(machines) for each in image.symbols]
     return {
-        "vm": [0] * len(symbols),
-        "asid": [-1] * len(symbols),
-        "image": [image.name] * len(symbols),
-        "name": [s.name for s in symbols],
-        "address": [s.address for s in symbols],
-        "size": [s.size for s in symbols],
-        "type": [s.type for s in symbols],
+        "vm": [vm for vm, _ in rows],
+        "asid": [-1] * len(rows),
+        "image": [image.name] * len(rows),
+        "name": [each.name for _, each in rows],
+        "address": [each.address for _, each in rows],
+        "size": [each.size for _, each in rows],
+        "type": [each.type for _, each in rows],
     }
 
 

@@ -40,11 +40,13 @@ ALLOWED = {
     "checkpoint": GROUND | {"guest", "machine", "monitor", "memory", "trace", "replay"},
     "capture": GROUND | {"guest", "machine", "monitor", "memory", "trace", "replay", "checkpoint"},
     "experiments": GROUND | {"capture", "guest", "trace", "replay", "report", "cli"},
+    "blame": GROUND | {"trace", "replay", "report"},
     "overhead": GROUND | {"experiments", "report"},
     "api": GROUND | {"capture", "guest", "trace", "replay", "report", "cli"},
     "cli": GROUND
     | {
         "api",
+        "blame",
         "capture",
         "checkpoint",
         "experiments",

@@ -21,6 +21,7 @@ VERBS: Final = {
     "capture": "Run a guest on the simulated machine and keep its trace.",
     "replay": "Ask what if: run a trace through another memory system.",
     "sql": "Query traces and runs with SQL.",
+    "compare": "Say how two runs differ, and what the difference is due to.",
     "report": "Write one HTML file with the charts of traces and runs.",
     "reproduce": "Set a figure of the literature beside our own run of it.",
     "info": "Print what a trace holds.",
@@ -31,7 +32,7 @@ VERBS: Final = {
 }
 
 # Promised by the documentation, not part of this version.
-LATER: Final = ("sweep", "curve", "fidelity", "compare", "import", "export")
+LATER: Final = ("sweep", "curve", "fidelity", "import", "export")
 
 
 class Verbs(TyperGroup):

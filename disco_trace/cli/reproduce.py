@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from disco_trace.cli import common
+from disco_trace.cli.tables import plain_table
 from disco_trace.errors import DiscoError
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def reproduce(
             make = comparison.stalls_figures if fig8 else comparison.moves_figures
             title, figures = make(found)
         for figure in figures:
-            out.show(_table(figure.header, figure.rows))
+            out.show(plain_table(figure.header, figure.rows, left=2))
         comparison.write_comparison(page, title, figures, text)
         out.say(f"page: {page} (open it in a browser)")
         out.set(path=page, experiment=experiment, traces=traces, outcomes=found)
@@ -110,15 +111,3 @@ def _overhead(out: common.Output, name: str, folder: Path) -> tuple[list[Path], 
         found.append(outcome)
         traces += outcome.traces
     return traces, found, experiment.absent
-
-
-def _table(header: list[str], rows: list[list[str]]) -> object:
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    for index, name in enumerate(header):
-        table.add_column(name, justify="left" if index < 2 else "right", no_wrap=index < 2)
-    for row in rows:
-        table.add_row(*row)
-    return table

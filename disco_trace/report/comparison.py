@@ -43,6 +43,7 @@ class Comparison:
     rows: list[list[str]]
     sentences: list[str]
     bars: list[dict[str, Any]] = field(default_factory=list)
+    align: int = 2  # columns of text, before those of numbers
     axis: str = "per cent of the time without a policy"
     legend: str = "user: execution with first-level stalls; local and remote: second-level stalls."
 
@@ -208,9 +209,11 @@ def _as_figures(each: Comparison) -> list[Figure]:
         sentence,
         "",
         [],
-        header=[Cell(name, "right" if at > 1 else "") for at, name in enumerate(each.header)],
+        header=[
+            Cell(name, "right" if at >= each.align else "") for at, name in enumerate(each.header)
+        ],
         rows=[
-            [Cell(text, "right" if at > 1 else "short") for at, text in enumerate(row)]
+            [Cell(text, "right" if at >= each.align else "short") for at, text in enumerate(row)]
             for row in each.rows
         ],
     )

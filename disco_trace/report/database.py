@@ -43,6 +43,7 @@ PUBLIC_VIEWS: Final = (
 _CACHES: Final = {
     "_ref_symbols": ("refs",),
     "_tlb_symbols": ("tlb_misses", "_tlb_exceptions", "symbol_misses"),
+    "_trap_symbols": ("_placed_traps",),
     "_miss_symbols": ("misses", "remote_misses", "symbol_misses"),
     "_page_symbols": ("page_heat",),
 }

@@ -17,6 +17,8 @@ PAGE_NAMES: Final = (
     "misses",
     "placement",
     "tlb",
+    "monitor",
+    "blame",
     "symbols",
     "provenance",
 )

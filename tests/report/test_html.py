@@ -154,8 +154,25 @@ def test_a_phase_is_named_and_charts_without_one_say_so(trace: Path, tmp_path: P
 
 def test_one_run_is_enough(trace: Path, tmp_path: Path) -> None:
     pages = write_report([trace / "runs" / "migrate-0000abcd"], tmp_path / "one.html")
-    assert pages == ["overview", "time", "tlb", "provenance"]
+    assert pages == ["overview", "time", "tlb", "monitor", "provenance"]
     assert "There is one run only" in (tmp_path / "one.html").read_text(encoding="utf-8")
+
+
+def test_two_runs_have_a_difference(trace: Path, tmp_path: Path) -> None:
+    assert "blame" in write_report([trace], tmp_path / "two.html")
+    with connect([trace]) as database:
+        (found,) = database.rows(
+            "SELECT sum(difference) AS difference, any_value(first) AS first FROM _differences"
+        )
+        cycles = {
+            row["run"]: row["cycles"]
+            for row in database.rows(
+                "SELECT run, sum(cycles) AS cycles FROM time_breakdown GROUP BY run"
+            )
+        }
+    first, other = cycles["captured"], cycles["migrate-0000abcd"]
+    assert found["difference"] == int(other) - int(first) != 0
+    assert found["first"].startswith("captured")
 
 
 def test_a_trace_without_runs_shows_what_it_is(tmp_path: Path) -> None:

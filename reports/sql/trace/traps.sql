@@ -1,6 +1,11 @@
--- include: common.contexts
+-- include: common.symbols
 
-CREATE VIEW traps AS
+CREATE VIEW _trap_places AS SELECT DISTINCT context, pc FROM _source_traps;
+CREATE VIEW _trap_symbols_now AS FROM _symbols_of('_trap_places');
+CREATE TABLE _trap_symbols AS FROM _trap_symbols_now LIMIT 0;
+
+-- With the function that holds the pc.
+CREATE VIEW _placed_traps AS
 SELECT
     r.trace,
     r.seq,
@@ -18,10 +23,14 @@ SELECT
     -- Two counts travel in one argument: zeroed pages below, interrupted CPUs above.
     (r.pages & 4294967295)::UINTEGER AS pages_zeroed,
     r.bytes_copied,
-    (r.pages >> 32)::UINTEGER AS cpus_interrupted
+    (r.pages >> 32)::UINTEGER AS cpus_interrupted,
+    s.symbol
 FROM _source_traps AS r
 LEFT JOIN _contexts AS c USING (context)
+LEFT JOIN _trap_symbols AS s USING (context, pc)
 WHERE _in_phase(c.phase);
+
+CREATE VIEW traps AS SELECT * EXCLUDE (symbol) FROM _placed_traps;
 
 COMMENT ON VIEW traps IS 'One entry to the monitor, with the work that it did.';
 COMMENT ON COLUMN traps.trace IS 'name of the trace''s folder';
