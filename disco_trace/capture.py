@@ -3,29 +3,32 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
 
+from disco_trace.boot import (
+    build_machine,
+    described,
+    disks_of,
+    starts_of,
+    symbols_of,
+    written_config,
+)
 from disco_trace.checkpoint.identity import check_guest
 from disco_trace.checkpoint.resume import Resumed, resume
 from disco_trace.checkpoint.save import Counters, save
 from disco_trace.compile import load
-from disco_trace.config import Spec, to_dict
+from disco_trace.config import to_dict
 from disco_trace.errors import DiscoError
-from disco_trace.guest.disk import Disk, open_disk, own_disk
-from disco_trace.guest.elf import Image, load_image
-from disco_trace.guest.resolve import Guest, find_guest
 from disco_trace.machine import kernel
 from disco_trace.machine import layout as machine_layout
-from disco_trace.machine.arguments import place_arguments
 from disco_trace.machine.final import registers
 from disco_trace.machine.layout import (
     EXIT_CONTEXTS,
@@ -36,7 +39,7 @@ from disco_trace.machine.layout import (
 )
 from disco_trace.memory import layout as memory_layout
 from disco_trace.memory.layout import C_CLOCK, CPU_WORDS, Memory
-from disco_trace.monitor.layout import load_vcpu, machines_of
+from disco_trace.monitor.layout import machines_of
 from disco_trace.replay.results import Results, room
 from disco_trace.requests import CaptureRequest, CaptureResult, ExitReason
 from disco_trace.trace.checkpoint import CHECKPOINTS, folder_name
@@ -97,40 +100,25 @@ def capture(request: CaptureRequest) -> CaptureResult:
 
 def _cold(request: CaptureRequest) -> _Session:
     """Return the capture of a guest from its start."""
-    guest = find_guest(request.guest)
-    image = load_image(
-        guest.image, request.spec.machine.ram_bytes, name=guest.name, entry=request.entry
-    )
-    arguments = request.args or list(guest.arguments)
-    disks = _disks(request, guest)
-    machine = _machine(request, image, arguments, disks)
+    starts = starts_of(request)
+    disks = disks_of(request, starts)
+    machine = build_machine(request, starts, disks, REF_BUFFER_ROWS)
+    _limit(machine, request)
     memory = memory_layout.build(
         request.spec, record_misses=True, contexts=4 * len(machine.contexts)
     )
-    named = {
-        "name": guest.name,
-        "sha256": _identity(image, request),
-        "args": arguments,
-        "phases": {int(n): name for n, name in guest.phases.items()},
-        "disks": [
-            {
-                "name": disk.name,
-                "bytes": disk.words.nbytes,
-                "sha256": disk.sha256,
-                "read_only": disk.read_only,
-            }
-            for disk in disks
-        ],
-    }
-    config = _config(request.spec, disks)
+    main = next(start for start in starts if start.word == request.guest)
     return _Session(
         request,
         machine,
         memory,
-        named,
-        config,
-        image.sha256,
-        _symbols(image, machines_of(request.spec)),
+        described(request, main, disks),
+        written_config(request, starts, disks),
+        main.image.sha256,
+        symbols_of(starts),
+        guests=[described(request, start, []) for start in starts]
+        if request.spec.vm.guests
+        else [],
     )
 
 
@@ -179,6 +167,7 @@ class _Session:
         image: str,
         symbols: dict[str, list[Any]],
         resumed: Resumed | None = None,
+        guests: Sequence[dict[str, Any]] = (),
     ) -> None:
         self.request = request
         self.warnings: list[str] = []
@@ -203,6 +192,7 @@ class _Session:
         self.spare = machine_layout.buffers(REF_BUFFER_ROWS)
         self.manifest: dict[str, Any] = {
             "guest": guest,
+            "guests": list(guests),
             "config": config,
             "cpus": spec.machine.cpus,
             "nodes": spec.machine.nodes,
@@ -409,70 +399,6 @@ class _Session:
                 raise DiscoError(f"cannot write: {error.strerror}", file=path) from error
 
 
-def _disks(request: CaptureRequest, guest: Guest) -> list[Disk]:
-    """Return the machine's disks: those of its specification, or the guest's own."""
-    if request.spec.machine.disks:
-        return [open_disk(text) for text in request.spec.machine.disks]
-    own = own_disk(guest)
-    if own is not None and request.spec.monitor.kind != "none":
-        raise DiscoError(
-            "disks of virtual machines come with a later version",
-            expected="a guest without a disk",
-            found=f"{guest.name} with {own.name}",
-        )
-    return [] if own is None else [own]
-
-
-def _config(spec: Spec, disks: list[Disk]) -> dict[str, Any]:
-    """Return the configuration as it stands in a trace: of files the names, not where they lay.
-
-    What was on the disks, the manifest says by hash.
-    """
-    values = to_dict(spec)
-    if spec.machine.disks:
-        values["machine"]["disks"] = [f"{'ro:' * disk.read_only}{disk.name}" for disk in disks]
-    return values
-
-
-def _machine(
-    request: CaptureRequest, image: Image, arguments: list[str], disks: list[Disk]
-) -> Machine:
-    """Build the machine in its entry state: image and files loaded, arguments placed."""
-    spec = request.spec
-    contents = [(disk.words, disk.read_only) for disk in disks]
-    machine = machine_layout.build(spec, REF_BUFFER_ROWS, contents)
-    size = spec.machine.ram_bytes
-    memory = machine.ram.view(np.uint8)[:size]
-    for segment in image.segments:
-        memory[segment.paddr : segment.paddr + len(segment.data)] = np.frombuffer(
-            segment.data, np.uint8
-        )
-    for path, address in request.load:
-        try:
-            data = path.read_bytes()
-        except OSError as error:
-            raise DiscoError(f"cannot read: {error.strerror}", file=path) from error
-        if address + len(data) > size:
-            raise DiscoError(
-                "does not fit into memory",
-                file=path,
-                expected=f"at most {size:#x}",
-                found=f"{address:#x} + {len(data):#x}",
-            )
-        memory[address : address + len(data)] = np.frombuffer(data, np.uint8)
-    argv = place_arguments(memory, [image.name, *arguments])
-    given = {4: 1 + len(arguments), 5: argv, 7: size}
-    if spec.monitor.kind == "none":
-        machine.s[:, machine_layout.S_PC] = image.entry
-        machine.s[:, machine_layout.S_NPC] = image.entry + 4
-        for register, value in given.items():
-            machine.gpr[:, register] = value
-    else:
-        _virtual_machines(machine, spec, image, given)
-    _limit(machine, request)
-    return machine
-
-
 def _limit(machine: Machine, request: CaptureRequest) -> None:
     """Tell the machine what to record, and where to stop or to be saved; check what to dump."""
     done = int(machine.g[machine_layout.G_INSTRUCTIONS])
@@ -501,45 +427,6 @@ def _filled(machine: Machine) -> dict[str, int]:
     return {name: int(machine.g[index]) for name, index in zip(FAMILIES, at, strict=True)}
 
 
-def _virtual_machines(
-    machine: Machine, spec: Spec, image: Image, registers: dict[int, int]
-) -> None:
-    """Give every virtual machine the memory that was built for the first, and its entry state.
-
-    A kernel in the supervisor segment begins at its link address, with its first pages mapped by
-    the monitor; one in KSEG0 needs the assist that maps that segment.
-    """
-    entry, boot_page = image.entry, None
-    if spec.machine.kseg0 == "direct":
-        entry = _supervisor_entry(image)
-        boot_page = entry >> 13
-    # Only what is not zero is copied: pages that nobody touches cost no memory of the host.
-    blocks = machine.ram.reshape(spec.vm.count, -1, memory_layout.PAGE_BYTES // 4)
-    used = blocks[0].any(axis=1)
-    for vm in range(1, spec.vm.count):
-        blocks[vm, used] = blocks[0, used]
-    for which in range(int(machine.p[machine_layout.X_VCPUS])):
-        load_vcpu(machine, which, pc=entry, registers=registers, boot_page=boot_page)
-
-
-def _supervisor_entry(image: Image) -> int:
-    """Return the entry at its link address; DiscoError if that is not in the supervisor segment."""
-    physical = image.entry & 0x1FFFFFFF
-    candidates = [image.entry] + [
-        s.vaddr + physical - s.paddr for s in image.segments if s.paddr <= physical < s.end
-    ]
-    for address in candidates:
-        if 0xC0000000 <= address < 0xE0000000:
-            return address
-    raise DiscoError(
-        "the guest's kernel is not linked in the supervisor segment",
-        file=image.path,
-        expected="an entry from 0xc0000000 to 0xdfffffff, as in the images named -sseg",
-        found=f"{image.entry:#x}",
-        hint="or run it with --set machine.kseg0=mapped, a stated hardware assist",
-    )
-
-
 class Consoles:
     """Join what several machines print: whole lines, each after its machine's number."""
 
@@ -565,31 +452,6 @@ class Consoles:
 
     def _prefix(self, vm: int) -> bytes:
         return b"[vm %d] " % vm
-
-
-def _identity(image: Image, request: CaptureRequest) -> str:
-    """Return the hash of all that was loaded: the image, and files with their addresses."""
-    if not request.load and request.entry is None:
-        return image.sha256
-    digest = hashlib.sha256(image.sha256.encode())
-    for path, address in request.load:
-        digest.update(address.to_bytes(8, "little") + path.read_bytes())
-    digest.update(image.entry.to_bytes(8, "little"))
-    return digest.hexdigest()
-
-
-def _symbols(image: Image, machines: int) -> dict[str, list[Any]]:
-    """Return the symbol table of an image that every machine runs, in the columns of the schema."""
-    rows = [(vm, each) for vm in range(machines) for each in image.symbols]
-    return {
-        "vm": [vm for vm, _ in rows],
-        "asid": [-1] * len(rows),
-        "image": [image.name] * len(rows),
-        "name": [each.name for _, each in rows],
-        "address": [each.address for _, each in rows],
-        "size": [each.size for _, each in rows],
-        "type": [each.type for _, each in rows],
-    }
 
 
 @contextlib.contextmanager

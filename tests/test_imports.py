@@ -38,7 +38,9 @@ ALLOWED = {
     "replay": GROUND | {"trace", "memory"},
     "report": GROUND | {"trace"},
     "checkpoint": GROUND | {"guest", "machine", "monitor", "memory", "trace", "replay"},
-    "capture": GROUND | {"guest", "machine", "monitor", "memory", "trace", "replay", "checkpoint"},
+    "boot": GROUND | {"guest", "machine", "monitor"},
+    "capture": GROUND
+    | {"boot", "guest", "machine", "monitor", "memory", "trace", "replay", "checkpoint"},
     "experiments": GROUND | {"capture", "guest", "trace", "replay", "report", "cli"},
     "blame": GROUND | {"trace", "replay", "report"},
     "overhead": GROUND | {"experiments", "report"},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -95,7 +95,7 @@ def capture(
     ] = None,
     vms: Annotated[
         str | None,
-        typer.Option("--vms", metavar="N", help="Virtual machines, each with the guest."),
+        typer.Option("--vms", metavar="N|FILE", help="Virtual machines; a TOML file: unlike ones."),
     ] = None,
     # Promised for later versions: not listed, but told apart from a misspelt option.
     run: Annotated[
@@ -116,7 +116,7 @@ def capture(
         disco-trace capture radix
         disco-trace capture radix --machine flash8 -- keys=65536
         disco-trace capture database --set time.feedback=none --set machine.nodes=4
-        disco-trace capture radix-sseg --monitor disco --vms 2
+        disco-trace capture radix --monitor disco --vms 2
         disco-trace capture ./mine.elf --max-instructions 50_000_000 --console
         disco-trace capture radix --save-at sort
         disco-trace capture radix --resume traces/radix-8cpu/checkpoints/sort
@@ -127,17 +127,23 @@ def capture(
             common.check_policy(policy)
         from disco_trace.requests import CaptureRequest
 
-        words = {
+        words: dict[str, Any] = {
             "policy": policy,
             "costs": costs,
             "monitor": monitor,
-            "vms": _machines(vms),
             "sets": sets or (),
         }
         if resume is None:
-            begin = origin.at_start(guest, machine, words)
+            words["vms"] = _machines(vms)
+            begin = origin.at_start(guest, machine, words, args or ())
         else:
-            given = {"--machine": machine, "--load": load, "--entry": entry, "ARG": args}
+            given = {
+                "--machine": machine,
+                "--vms": vms,
+                "--load": load,
+                "--entry": entry,
+                "ARG": args,
+            }
             begin = origin.at_checkpoint(guest, resume, words, given)
         spec = begin.spec
         common.check_policy(spec.placement.policy)
@@ -180,17 +186,15 @@ def capture(
         elif out.exit_code == EXIT_GUEST:
             out.next("info", result.path)
         else:
-            out.next("replay", result.path, "--policy", "first-touch")
+            # What a user asks first: what if pages lay elsewhere. A monitor's do by first touch.
+            other = "first-touch" if spec.monitor.kind == "none" else "migrate-replicate"
+            out.next("replay", result.path, "--policy", other)
 
 
-def _machines(vms: str | None) -> int | None:
-    """Read the number of virtual machines."""
+def _machines(vms: str | None) -> int | Path | None:
+    """Read --vms: how many virtual machines, or the file that says what each runs."""
     if vms is not None and ("/" in vms or vms.endswith(".toml")):
-        raise DiscoError(
-            "a file of virtual machines comes with a later version",
-            expected="--vms N: so many machines with the same guest",
-            found=vms,
-        )
+        return Path(vms)
     return _count("--vms", vms)
 
 

@@ -118,11 +118,17 @@ def _trace_lines(summary: TraceSummary) -> Iterable[str]:
     from disco_trace.cli.summary import totals_lines
 
     guest = " ".join([summary.guest["name"], *summary.guest["args"]])
+    if len(set(summary.guests)) > 1:
+        guest = f"{len(summary.guests)} guests"
     yield f"trace of {guest}, {_completeness(summary.complete)}: {summary.exit_reason}"
     yield (
         f"  machine: {_plural(summary.cpus, 'CPU')}, {_plural(summary.nodes, 'node')}, "
         f"{summary.ram_bytes / 2**20:g} MiB of memory"
     )
+    if summary.monitor != "none":
+        yield f"  {_plural(len(summary.guests), 'virtual machine')} over {summary.monitor}:"
+        for what, vms in _alike(summary).items():
+            yield f"    {vms}: {what}"
     if summary.start:
         before = readable(summary.start["instructions"])
         yield f"  from the checkpoint at phase {summary.start['phase']}, {before} instructions on"
@@ -143,6 +149,14 @@ def _trace_lines(summary: TraceSummary) -> Iterable[str]:
     if summary.checkpoints:
         yield f"  checkpoints: {', '.join(summary.checkpoints)}"
     yield f"  id {summary.trace_id[:16]}"
+
+
+def _alike(summary: TraceSummary) -> dict[str, str]:
+    """Return machines that run the same, by what that is: `vm 0, 1`."""
+    found: dict[str, list[str]] = {}
+    for vm, (guest, vcpus) in enumerate(zip(summary.guests, summary.vcpus, strict=True)):
+        found.setdefault(f"{guest} on {_plural(vcpus, 'virtual CPU')}", []).append(str(vm))
+    return {what: f"vm {', '.join(vms)}" for what, vms in found.items()}
 
 
 def _plural(count: int, noun: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,12 +31,27 @@ class Origin:
     checkpoint: Path | None = None
 
 
-def at_start(guest: str, machine: str | Path | None, options: Mapping[str, Any]) -> Origin:
-    """Return the origin of a guest that begins; `options` are those of `config.resolve`."""
+def at_start(
+    guest: str,
+    machine: str | Path | None,
+    options: Mapping[str, Any],
+    args: Sequence[str] = (),
+) -> Origin:
+    """Return the origin of a guest that begins.
+
+    `options` are those of `config.resolve`; `vms` may also be the file that says what each virtual
+    machine runs, where `args` are the guest's.
+    """
     from disco_trace.config import resolve
+    from disco_trace.config.machines import read_machines
     from disco_trace.guest.resolve import find_guest
 
     found = find_guest(guest)
+    vms = options.get("vms")
+    if isinstance(vms, Path):
+        # Who shares the CPUs must be known before their number is asked for.
+        cpus = resolve(machine=machine or found.machine, **{**options, "vms": None}).machine.cpus
+        options = {**options, "vms": read_machines(vms, guest, args, cpus)}
     spec = resolve(machine=machine or found.machine, **options)
     machines = 0 if spec.monitor.kind == "none" else spec.vm.count
     path = common.trace_path(found.name, spec.machine.cpus, machines)

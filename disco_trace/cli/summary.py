@@ -27,6 +27,11 @@ def totals_lines(totals: Mapping[str, int], per_cpu: Sequence[Mapping[str, int]]
         f"{'' if len(per_cpu) == 1 else 's'}, {readable(elapsed_cycles(per_cpu))} cycles",
         f"{readable(misses)} second-level misses" + _sources(totals, misses),
     ]
+    if totals.get("traps", 0):
+        share = totals.get("monitor_cycles", 0) / max(totals.get("cycles", 0), 1)
+        lines.append(
+            f"{readable(totals['traps'])} traps to the monitor, {100 * share:.1f} % of all cycles"
+        )
     moves = {
         name: totals.get(name, 0) for name in ("migrations", "replications") if totals.get(name, 0)
     }

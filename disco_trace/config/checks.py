@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from disco_trace.config.leaves import leaves, size_text
+from disco_trace.config.machines import parse_machine
 from disco_trace.errors import DiscoError
 
 if TYPE_CHECKING:
-    from disco_trace.config.spec import Cache, L2Cache, Spec
+    from disco_trace.config.spec import Cache, L2Cache, Spec, Vm
 
 PAGE_BYTES: Final = 4096
 # State of the simulated memory system: 32 bytes of directory an entry, 8 bytes a cached line.
@@ -87,12 +88,15 @@ def _check_monitor(spec: Spec) -> None:
         for path, value, bare in (
             ("vm.count", spec.vm.count, 1),
             ("vm.vcpus", spec.vm.vcpus, 0),
+            ("vm.guests", spec.vm.guests, ()),
             ("machine.kseg0", spec.machine.kseg0, "direct"),
         ):
             if value != bare:
                 raise DiscoError(
                     f"{path} needs a monitor",
-                    expected=f"{path} = {bare} without one",
+                    expected=f"{path} = {bare or 'none'} without one"
+                    if path == "vm.guests"
+                    else f"{path} = {bare} without one",
                     found=str(value),
                     hint="add --monitor disco",
                 )
@@ -103,12 +107,31 @@ def _check_monitor(spec: Spec) -> None:
             expected="machine.disks empty with a monitor",
             found=", ".join(spec.machine.disks),
         )
+    if spec.vm.guests:
+        _check_guests(spec.vm)
     memory = spec.vm.count * spec.machine.ram_bytes
     if memory > MOST_MEMORY_BYTES:
         raise DiscoError(
             "the virtual machines have too much memory together",
             expected=f"vm.count x machine.ram_bytes of at most {size_text(MOST_MEMORY_BYTES)}",
             found=size_text(memory),
+        )
+
+
+def _check_guests(vm: Vm) -> None:
+    for text in vm.guests:
+        parse_machine(text)
+    if vm.count != len(vm.guests):
+        raise DiscoError(
+            "every virtual machine needs a guest",
+            expected=f"vm.count = {len(vm.guests)}, as many as vm.guests",
+            found=str(vm.count),
+        )
+    if vm.vcpus:
+        raise DiscoError(
+            "vm.guests says how many virtual CPUs each machine has",
+            expected="vm.vcpus = 0",
+            found=str(vm.vcpus),
         )
 
 

@@ -41,7 +41,7 @@ def resolve(
     policy: str | None = None,
     costs: str | Path | None = None,
     monitor: str | None = None,
-    vms: int | None = None,
+    vms: int | Sequence[str] | None = None,
 ) -> Spec:
     """Return the specification of the given layers; DiscoError names what is wrong in which."""
     return resolve_with_origins(
@@ -65,13 +65,13 @@ def resolve_with_origins(
     policy: str | None = None,
     costs: str | Path | None = None,
     monitor: str | None = None,
-    vms: int | None = None,
+    vms: int | Sequence[str] | None = None,
 ) -> Resolved:
     """Return the specification with its origins.
 
     machine: a preset's name or a TOML file. base: start from this (a capture's own) instead of
-    the defaults. file: a TOML file on top. sets: words `PATH=VALUE` or values by path. The rest:
-    their options.
+    the defaults. file: a TOML file on top. sets: words `PATH=VALUE` or values by path. vms: how
+    many virtual machines, or what each runs (see `config.machines`). The rest: their options.
     """
     values: dict[str, Any] = {path: known.default for path, known in leaves().items()}
     origins = dict.fromkeys(values, "default")
@@ -87,11 +87,12 @@ def resolve_with_origins(
         if path is not None:
             found = machine_file(path) if name == "machine" else Path(path)
             layer_file(found, layer)
-    options = {
+    options: dict[str, tuple[Any, str]] = {
         "placement.policy": (policy, "--policy"),
         "costs.table": (None if costs is None else str(costs), "--costs"),
         "monitor.kind": (monitor, "--monitor"),
-        "vm.count": (vms, "--vms"),
+        "vm.count": (vms if vms is None or isinstance(vms, int) else len(vms), "--vms"),
+        "vm.guests": (None if isinstance(vms, int) else vms, "--vms"),
     }
     for path, (value, option) in options.items():
         if value is not None:

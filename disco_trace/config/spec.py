@@ -42,6 +42,10 @@ Latency = Annotated[int, Meta(ge=0, le=1_000_000)]
 DiskName = Annotated[str, Meta(min_length=1, max_length=4096)]
 
 
+# One virtual machine: its guest, its virtual CPUs, its arguments (see `config.machines`).
+MachineWords = Annotated[str, Meta(min_length=1, max_length=4096)]
+
+
 class _Part(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Share what every part of a specification is: frozen, by keyword, nothing unknown."""
 
@@ -234,6 +238,10 @@ class Vm(_Part, frozen=True, kw_only=True, forbid_unknown_fields=True):
     vcpus: Annotated[
         int, Meta(ge=0, le=64, description="virtual CPUs of each, 0 = the CPUs shared out")
     ] = 0
+    guests: Annotated[
+        tuple[MachineWords, ...],
+        Meta(max_length=64, description="what each runs, as GUEST:VCPUS ARG…; none: all the same"),
+    ] = ()
 
 
 class Costs(_Part, frozen=True, kw_only=True, forbid_unknown_fields=True):

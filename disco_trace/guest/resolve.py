@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -43,7 +43,7 @@ def find_guest(guest: str) -> Guest:
     there is one. Raises DiscoError where there is no such guest, or a prebuilt image is not the
     one of the lock file.
     """
-    if "/" in guest or guest.endswith(".elf"):
+    if is_path(guest):
         return _by_path(Path(guest))
     images = data_folder("capture") / "images"
     image = images / f"{guest}.elf"
@@ -58,6 +58,24 @@ def find_guest(guest: str) -> Guest:
     verify_image(image)
     folder = data_folder("capture") / "guests" / guest.removesuffix(SUPERVISOR_SUFFIX)
     return _guest(guest, image, read_description(folder / "guest.toml"))
+
+
+def is_path(guest: str) -> bool:
+    """Tell whether a guest is asked for by the path of its image, not by name."""
+    return "/" in guest or guest.endswith(".elf")
+
+
+def supervisor_form(guest: Guest) -> Guest:
+    """Return a guest found by name in the form that runs deprivileged, if it has one.
+
+    That is linked in the mapped supervisor segment. Raises DiscoError if it is not the lock
+    file's.
+    """
+    image = data_folder("capture") / "images" / f"{guest.name}{SUPERVISOR_SUFFIX}.elf"
+    if not image.is_file():
+        return guest
+    verify_image(image)
+    return replace(guest, image=image)
 
 
 def guest_names() -> list[str]:

@@ -7,6 +7,7 @@ software TLB for each virtual CPU, a record for each virtual machine.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -81,11 +82,6 @@ VM_WORDS = VM_UART + 16
 NOBODY = -1
 
 
-def vcpus_of(spec: Any) -> int:
-    """Return how many virtual CPUs each machine has: by default all share the CPUs evenly."""
-    return int(spec.vm.vcpus or max(1, spec.machine.cpus // spec.vm.count))
-
-
 def machines_of(spec: Any) -> int:
     """Return how many machines share the memory: virtual ones, or the bare one."""
     return int(spec.vm.count) if spec.monitor.kind != "none" else 1
@@ -98,10 +94,11 @@ def attach(mc: Machine, spec: Any) -> Machine:
     program counter and arguments.
     """
     from disco_trace.config import cycles
+    from disco_trace.config.machines import virtual_machines
 
     p = mc.p
-    vms, each = machines_of(spec), vcpus_of(spec)
-    vcpus = vms * each
+    sizes = [machine.vcpus for machine in virtual_machines(spec)]
+    vms, vcpus = len(sizes), sum(sizes)
     sets = spec.monitor.stlb_entries // STLB_WAYS
     stride = V_FPR + mc.fpr.shape[1]
     p[X_MONITOR], p[X_VMS], p[X_VCPUS] = 1, vms, vcpus
@@ -115,13 +112,14 @@ def attach(mc: Machine, spec: Any) -> Machine:
     for cpu in range(int(p[X_CPUS])):
         mon[cpu * HW_WORDS : cpu * HW_WORDS + HW_ENTRIES : TLB_WORDS] = EMPTY
     pages = int(p[X_RAM]) >> PAGE_SHIFT
-    for vm in range(vms):
+    owners: list[tuple[int, int]] = []  # machine and number of each virtual CPU
+    for vm, size in enumerate(sizes):
         at = int(p[X_O_VM]) + vm * VM_WORDS
         mon[at + VM_BASE], mon[at + VM_PAGES] = vm * pages, pages
-        mon[at + VM_VCPUS], mon[at + VM_FIRST] = each, vm * each
+        mon[at + VM_VCPUS], mon[at + VM_FIRST] = size, len(owners)
+        owners += [(vm, number) for number in range(size)]
     state, cp0, tlb = mc.s[0].copy(), mc.cp0[0].copy(), mc.tlb[0].copy()
-    for which in range(vcpus):
-        vm, number = divmod(which, each)
+    for which, (vm, number) in enumerate(owners):
         at = int(p[X_O_VCPU]) + which * stride
         mon[at + V_VM], mon[at + V_NUMBER] = vm, number
         mon[at + V_HOME] = which % int(p[X_CPUS])
@@ -141,7 +139,7 @@ def attach(mc: Machine, spec: Any) -> Machine:
 
 
 def load_vcpu(
-    mc: Machine, which: int, *, pc: int, registers: dict[int, int], boot_page: int | None
+    mc: Machine, which: int, *, pc: int, registers: Mapping[int, int], boot_page: int | None
 ) -> None:
     """Set where a virtual CPU starts; `boot_page` is what the monitor maps until the guest does.
 

@@ -17,6 +17,7 @@ from disco_trace.config.resumable import losses
 from disco_trace.errors import DiscoError
 from disco_trace.replay.start import start_warnings, starting_memory
 from disco_trace.requests import ProgressCallback, ReplayResult
+from disco_trace.trace.manifest import Manifest, guest_of
 from disco_trace.trace.reader import REPLAY_COLUMNS, TraceReader
 from disco_trace.trace.run import Run
 from disco_trace.trace.run_writer import RunWriter
@@ -60,8 +61,8 @@ def replay(
     if reader.start is not None:
         warnings = start_warnings(captured, spec)
         fidelity |= dict.fromkeys(losses(captured, spec), "approximate")
-    number = _phase_number(manifest.guest.phases, phase, trace)
-    run_id = _run_id(reader, spec, number, record_misses)
+    numbers = _phase_numbers(manifest, phase, trace)
+    run_id = _run_id(reader, spec, numbers, record_misses)
     path = out or (runs or trace / "runs") / f"{spec.placement.policy}-{run_id}"
     if out is None and not force and (path / "run.json").is_file():
         run = Run.open(path)
@@ -112,7 +113,7 @@ def replay(
             done += segment.n_refs
             if progress:
                 progress(done, total)
-        results.finish(memory, _mask(contexts, number, 4 * max(ids, 1)))
+        results.finish(memory, _mask(contexts, numbers, 4 * max(ids, 1)))
         kind = overall(fidelity)
         writer.close(
             complete=reader.complete,
@@ -203,9 +204,10 @@ def _result(
     )
 
 
-def _run_id(reader: TraceReader, spec: Spec, phase: int, record_misses: bool) -> str:
+def _run_id(reader: TraceReader, spec: Spec, phases: list[int], record_misses: bool) -> str:
     """Return the eight digits that name a run."""
-    words = [reader.trace_id, spec_id(spec), ENGINE, _policy_code(), str(phase), str(record_misses)]
+    phase = ",".join(map(str, dict.fromkeys(phases)))
+    words = [reader.trace_id, spec_id(spec), ENGINE, _policy_code(), phase, str(record_misses)]
     return hashlib.sha256("\n".join(words).encode()).hexdigest()[:8]
 
 
@@ -217,22 +219,34 @@ def _policy_code() -> str:
     return digest.hexdigest()
 
 
-def _phase_number(phases: dict[int, str], phase: str | None, trace: Path) -> int:
-    """Return the number of a phase given by name or number; 0 for none."""
+def _phase_numbers(manifest: Manifest, phase: str | None, trace: Path) -> list[int]:
+    """Return the number of a phase, given by name or number, in each machine; 0 for none.
+
+    In a machine whose guest has no such phase it is one that no guest can open.
+    """
+    machines = [guest_of(manifest, vm).phases for vm in range(len(manifest.ram_pages))]
     if phase is None:
-        return 0
-    for number, name in phases.items():
-        if phase in (name, str(number)):
-            return int(number)
-    known = ", ".join(f"{name} ({number})" for number, name in phases.items()) or "none"
-    raise DiscoError(f"no phase {phase!r} in this trace", file=trace, expected=known)
+        return [0] * len(machines)
+    found = [
+        next((int(number) for number, name in phases.items() if phase in (name, str(number))), -1)
+        for phases in machines
+    ]
+    if max(found) > 0:
+        return found
+    named = dict.fromkeys(
+        f"{name} ({number})" for each in machines for number, name in each.items()
+    )
+    raise DiscoError(
+        f"no phase {phase!r} in this trace", file=trace, expected=", ".join(named) or "none"
+    )
 
 
-def _mask(contexts: Any, phase: int, size: int) -> np.ndarray[Any, Any] | None:
+def _mask(contexts: Any, phases: list[int], size: int) -> np.ndarray[Any, Any] | None:
     """Return which contexts belong to a phase; None for all."""
-    if phase == 0:
+    if not any(phases):
         return None
     mask = np.zeros(size, np.int64)
-    for identifier, number in zip(contexts["id"].tolist(), contexts["phase"].tolist(), strict=True):
-        mask[4 * identifier : 4 * identifier + 4] = number == phase
+    wanted = np.asarray(phases)[contexts["vm"]] == contexts["phase"].astype(np.int64)
+    for mode in range(4):
+        mask[4 * contexts["id"].astype(np.int64) + mode] = wanted
     return mask

@@ -19,6 +19,7 @@ from disco_trace.errors import DiscoError
 from disco_trace.report.sources import RunSource, TraceSource
 from disco_trace.trace import schema
 from disco_trace.trace.encoding import SCHEMAS
+from disco_trace.trace.manifest import Manifest, guest_names, guest_of
 from disco_trace.trace.phases import inner_phases
 from disco_trace.trace.run import Run
 from disco_trace.trace.run_writer import RUN_SCHEMAS
@@ -52,7 +53,7 @@ def register(
     `phase` limits the views whose rows carry one to a phase by name, with the phases inside it;
     `DiscoError` if no trace has it.
     """
-    names = _phase_names(traces)
+    names = [row for trace in traces for row in _phase_names(trace)]
     if phase is not None and phase not in {name for *_, name in names}:
         known = ", ".join(sorted({name for *_, name in names})) or "no phase is marked"
         raise DiscoError(f"no phase {phase!r}", expected=f"one of {known}", found=phase)
@@ -79,14 +80,14 @@ def _macros(connection: duckdb.DuckDBPyConnection, phases: Sequence[str] | None)
 def _tables(
     connection: duckdb.DuckDBPyConnection,
     traces: Sequence[TraceSource],
-    phase_names: Sequence[tuple[str, int, str]],
+    phase_names: Sequence[tuple[str, int, int, str]],
 ) -> None:
     metrics = [m for m in schema.METRICS if m != "spare"] + list(_DERIVED_METRICS)
     _table(connection, "_metrics", "metric VARCHAR", [(metric,) for metric in metrics])
     _table(
         connection,
         "_source_phase_names",
-        "trace VARCHAR, phase UINTEGER, name VARCHAR",
+        "trace VARCHAR, vm USMALLINT, phase UINTEGER, name VARCHAR",
         phase_names,
     )
     runs = [(trace, run) for trace in traces for run in trace.runs]
@@ -112,13 +113,15 @@ def _tables(
     )
 
 
-def _phase_names(traces: Sequence[TraceSource]) -> list[tuple[str, int, str]]:
-    """Return (trace, phase, name) for every phase that is named or was entered."""
+def _phase_names(trace: TraceSource) -> list[tuple[str, int, int, str]]:
+    """Return (trace, vm, phase, name) for every phase that is named or was entered."""
     rows = []
-    for trace in traces:
-        names = {phase: str(phase) for phase in trace.reader.contexts()["phase"].tolist() if phase}
-        names |= trace.reader.manifest.guest.phases
-        rows += [(trace.name, phase, name) for phase, name in sorted(names.items())]
+    contexts = trace.reader.contexts()
+    manifest = trace.reader.manifest
+    for vm in range(len(manifest.ram_pages)):
+        entered = set(contexts["phase"][contexts["vm"] == vm].tolist()) - {0}
+        names = {phase: str(phase) for phase in entered} | guest_of(manifest, vm).phases
+        rows += [(trace.name, vm, phase, name) for phase, name in sorted(names.items())]
     return rows
 
 
@@ -126,10 +129,10 @@ def _with_inner(traces: Sequence[TraceSource], phase: str) -> list[str]:
     """Return the names of a phase and of those that lie inside it, in any of the traces."""
     found = {phase}
     for trace in traces:
-        names = {number: name for _, number, name in _phase_names([trace])}
-        for number, inner in inner_phases(trace.reader).items():
-            if names.get(number) == phase:
-                found |= {names.get(each, str(each)) for each in inner}
+        names = {(vm, number): name for _, vm, number, name in _phase_names(trace)}
+        for (vm, number), inner in inner_phases(trace.reader).items():
+            if names.get((vm, number)) == phase:
+                found |= {names.get((vm, each), str(each)) for each in inner}
     return sorted(found)
 
 
@@ -139,8 +142,7 @@ def _facts(trace: TraceSource) -> list[tuple[str, str, str, str]]:
     identity = {
         "trace id": reader.trace_id,
         "format version": manifest.format_version,
-        "guest": " ".join([manifest.guest.name, *manifest.guest.args]),
-        "guest SHA-256": manifest.guest.sha256,
+        **_guest_facts(manifest),
         "start": _start(trace),
         "complete": manifest.complete,
         "exit reason": manifest.exit_reason,
@@ -174,6 +176,16 @@ def flat(values: Any, path: str = "") -> list[tuple[str, str]]:
     return [(path, "" if values is None else str(values))]
 
 
+def _guest_facts(manifest: Manifest) -> dict[str, str]:
+    """Return what ran: once, or for each machine where they differ."""
+    facts = {}
+    for vm, guest in enumerate(manifest.guests or [manifest.guest]):
+        of = f" of vm {vm}" if manifest.guests else ""
+        facts[f"guest{of}"] = " ".join([guest.name, *guest.args])
+        facts[f"guest SHA-256{of}"] = guest.sha256
+    return facts
+
+
 def _run_row(trace: TraceSource, source: RunSource) -> tuple[Any, ...]:
     run = source.run
     spec = run.spec or trace.reader.manifest.config
@@ -181,7 +193,7 @@ def _run_row(trace: TraceSource, source: RunSource) -> tuple[Any, ...]:
     return (
         trace.name,
         source.name,
-        trace.reader.manifest.guest.name,
+        guest_names(trace.reader.manifest),
         spec.get("placement", {}).get("policy", ""),
         spec.get("costs", {}).get("table", ""),
         machine.get("cpus", trace.reader.manifest.cpus),

@@ -55,7 +55,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """Hold `manifest.json`.
 
     `ram_pages[vm]` is the number of 4 KiB guest pages of a virtual machine (0 for a number that is
-    not used; the bare machine is vm 0). `l1_ways` is the larger associativity of the two
+    not used; the bare machine is vm 0). `guests` is empty where every machine runs `guest`,
+    otherwise it says what each runs. `l1_ways` is the larger associativity of the two
     first-level caches. `events` is false for a capture that recorded nothing but its results.
     `start` is "state" for a trace that was resumed from a checkpoint; it begins with a state record
     then, which `state` names by its content.
@@ -63,6 +64,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
 
     format_version: int
     guest: Guest
+    guests: list[Guest] = []
     config: dict[str, Any]
     seeds: dict[str, int] = {}
     start: Literal["cold", "state"] = "cold"
@@ -79,6 +81,16 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     segments: int | None = None
     totals: dict[str, Any] | None = None
     trace_id: str | None = None
+
+
+def guest_of(manifest: Manifest, vm: int) -> Guest:
+    """Return what a virtual machine runs (the bare machine is vm 0)."""
+    return manifest.guests[vm] if vm < len(manifest.guests) else manifest.guest
+
+
+def guest_names(manifest: Manifest) -> str:
+    """Return what ran in a few words: `radix`, or `radix + database`."""
+    return " + ".join(dict.fromkeys(g.name for g in manifest.guests or [manifest.guest]))
 
 
 def build_manifest(values: dict[str, Any]) -> Manifest:
@@ -100,6 +112,8 @@ def trace_id(manifest: Manifest, content: dict[str, str]) -> str:
         del essentials[field]
     if manifest.format_version == 1:
         del essentials["guest"]["disks"]  # version 1 had none
+    if not manifest.guests:
+        del essentials["guests"]  # as in the traces of before there were any
     if manifest.state is None:
         del essentials["state"]  # as in the traces of before there were any
     if manifest.symbols is not None:

@@ -6,8 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from disco_trace.config import from_dict
+from disco_trace.config.machines import virtual_machines
 from disco_trace.errors import DiscoError
 from disco_trace.trace.checkpoint import list_checkpoints
+from disco_trace.trace.manifest import MANIFEST, guest_of
 from disco_trace.trace.reader import TraceReader
 from disco_trace.trace.run import Run, list_runs
 
@@ -20,6 +23,7 @@ class TraceSummary:
     `totals` and `per_cpu` are those of `runs/captured`; of a capture that never ended, the
     counters of its last segment, and no `per_cpu`. `start` is None for a cold start, otherwise the
     checkpoint (its id), the phase that it was saved at, and the instructions before it.
+    `guests` and `vcpus` have an entry for each virtual machine: what it runs, its virtual CPUs.
     """
 
     trace_id: str
@@ -27,6 +31,9 @@ class TraceSummary:
     cpus: int
     nodes: int
     ram_bytes: int
+    monitor: str
+    guests: list[str]
+    vcpus: list[int]
     complete: bool
     exit_reason: str
     segments: int
@@ -66,6 +73,8 @@ def summarize(
             warnings.append(str(error))
     references = reader.rows.get("refs", 0)
     manifest = reader.manifest
+    spec = from_dict(manifest.config, file=reader.path / MANIFEST)
+    machines = virtual_machines(spec)
     summary = TraceSummary(
         trace_id=reader.trace_id,
         guest={
@@ -77,6 +86,12 @@ def summarize(
         cpus=manifest.cpus,
         nodes=manifest.nodes,
         ram_bytes=4096 * sum(manifest.ram_pages),
+        monitor=spec.monitor.kind,
+        guests=[
+            " ".join([guest.name, *guest.args])
+            for guest in (guest_of(manifest, vm) for vm in range(len(machines)))
+        ],
+        vcpus=[machine.vcpus for machine in machines],
         complete=reader.complete,
         exit_reason=manifest.exit_reason if reader.closed else "killed",
         segments=len(reader.segments),

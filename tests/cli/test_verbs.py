@@ -131,7 +131,7 @@ def test_capture_passes_every_option(asked: Any, tmp_path: Path) -> None:
     ("words", "said"),
     [
         (["--vms", "2"], "needs a monitor"),
-        (["--monitor", "disco", "--vms", "vms.toml"], "later version"),
+        (["--monitor", "disco", "--vms", "vms.toml"], "vms.toml: no such file"),
         (["--monitor", "disco", "--vms", "0"], "--vms"),
         (["--run", "ls"], "later version"),
         (["--save-at", "x"], "no phase 'x'"),

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import hashlib
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from disco_trace import capture as capturing
+from disco_trace import open as open_trace
+from disco_trace.boot import build_machine, starts_of
 from disco_trace.config import resolve
-from disco_trace.guest.elf import load_image
+from disco_trace.errors import DiscoError
 from disco_trace.guest.resolve import find_guest
 from disco_trace.machine import kernel, layout
 from disco_trace.memory import layout as memory_layout
 from disco_trace.requests import CaptureRequest
 from disco_trace.trace.reader import TraceReader
 from disco_trace.trace.schema import MODES
+from disco_trace.trace.writer import REF_BUFFER_ROWS
 from tests.replay.runs import (
     TINY,
     assert_same,
@@ -35,6 +39,8 @@ MOVING = {
     "placement__trigger_misses": 8,
     "placement__sharing_misses": 2,
 }
+RADIX = "radix-sseg:2 keys=2K bits=6"
+DATABASE = "rows=1K rounds=1 products=200 customers=200"
 FORMS = {
     "one CPU": ("radix-sseg", 1, 1, {}),
     "several CPUs": ("database-sseg", 4, 4, {}),
@@ -43,6 +49,12 @@ FORMS = {
     "crowded": ("radix-sseg", 2, 2, {"vm__count": 2, "vm__vcpus": 2, "monitor__slice_us": 300}),
     "crowded machine": ("database", 2, 2, {"vm__vcpus": 5, "monitor__slice_us": 200} | MAPPED),
     "idle CPUs": ("radix-sseg", 8, 4, {"vm__count": 3, "vm__vcpus": 2}),
+    "unlike machines": (
+        "radix-sseg",
+        4,
+        4,
+        {"vm__count": 3, "vm__guests": (RADIX, f"database-sseg:1 {DATABASE}", RADIX)},
+    ),
     "no software TLB": ("radix-sseg", 2, 2, {"monitor__stlb_entries": 0}),
     "moving pages": ("database-sseg", 4, 4, {"vm__count": 2, **MOVING}),
 }
@@ -102,6 +114,35 @@ def test_machines_are_apart_in_the_trace(tmp_path):
     assert pages[0] == pages[1]
 
 
+def test_each_machine_has_its_own_guest(tmp_path):
+    """Symbols and names of phases are those of what the machine runs."""
+    machines = ("database:1 " + DATABASE, "radix:2 keys=2K bits=6")
+    spec = spec_at(3, 3, vm__count=2, vm__guests=machines, **DISCO, **SMALL)
+    run_guest("radix", spec, tmp_path / "t")
+    manifest = TraceReader(tmp_path / "t").manifest
+    assert manifest.guest.name == "radix"
+    assert [guest.name for guest in manifest.guests] == ["database", "radix"]
+    assert manifest.guests[0].args == DATABASE.split()
+    trace = open_trace(tmp_path / "t")
+    phases = trace.sql("SELECT DISTINCT vm, phase FROM phases").rows()
+    known = [set(find_guest(name).phases.values()) for name in ("database", "radix")]
+    assert {name for vm, name in phases if vm == 0} == known[0]
+    assert {name for vm, name in phases if vm == 1} == known[1]
+    images = trace.sql("SELECT DISTINCT vm, image FROM symbol_misses WHERE image <> ''").rows()
+    assert set(images) == {(0, "database"), (1, "radix")}
+    # A phase of one guest only counts in its machine.
+    name = min(known[1] - known[0])
+    run = trace.replay(phase=name)
+    vms = trace.sql(f"SELECT DISTINCT vm FROM time_breakdown WHERE run = '{run.path.name}'")
+    assert vms.rows() == [(1,)]
+
+
+def test_the_guest_asked_for_must_run(tmp_path):
+    spec = spec_at(1, 1, vm__guests=("database:1",), **DISCO, **SMALL)
+    with pytest.raises(DiscoError, match="no machine runs radix"):
+        run_guest("radix", spec, tmp_path / "t", ())
+
+
 def test_stolen_time_is_recorded(tmp_path):
     """Two machines on one CPU: each is ready in vain while the other runs."""
     spec = spec_at(1, 1, vm__count=2, vm__vcpus=1, monitor__slice_us=100, **DISCO, **SMALL)
@@ -117,12 +158,8 @@ def test_stolen_time_is_recorded(tmp_path):
 
 def user_stream(spec, guest: str, args: tuple[str, ...], limit: int) -> tuple[int, str]:
     """Run a guest one instruction at a time; return how many user mode retired, and their hash."""
-    found = find_guest(guest)
-    image = load_image(found.image, spec.machine.ram_bytes, name=found.name)
-    from pathlib import Path
-
     request = CaptureRequest(guest=guest, args=list(args), spec=spec, out=Path("unused"))
-    m = capturing._machine(request, image, list(args))
+    m = build_machine(request, starts_of(request), [], REF_BUFFER_ROWS)
     memory = memory_layout.build(spec, contexts=4 * len(m.contexts))
     kernel.start(m, memory)
     user = MODES.index("user")
@@ -165,13 +202,19 @@ def test_the_user_program_runs_the_same_instructions(guest):
 
 
 def test_a_kernel_in_kseg0_is_refused_in_clear_words(tmp_path):
-    from disco_trace.errors import DiscoError
-
     with pytest.raises(DiscoError) as raised:
-        run_guest("hello", spec_at(1, 1, **DISCO), tmp_path / "t")
+        run_guest(str(find_guest("hello").image), spec_at(1, 1, **DISCO), tmp_path / "t")
     assert "supervisor segment" in str(raised.value)
     assert "machine.kseg0=mapped" in raised.value.hint
     assert not (tmp_path / "t").exists()
+
+
+def test_a_prebuilt_guest_is_taken_in_the_form_that_runs_deprivileged(tmp_path):
+    run_guest("hello", spec_at(1, 1, **DISCO, **SMALL), tmp_path / "t")
+    guest = TraceReader(tmp_path / "t").manifest.guest
+    other = run_guest("hello-sseg", spec_at(1, 1, **DISCO, **SMALL), tmp_path / "u")
+    assert guest.name == "hello"
+    assert guest.sha256 == TraceReader(other.path).manifest.guest.sha256
 
 
 def test_consoles_are_told_apart():

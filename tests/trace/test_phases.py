@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.dataset as ds
 import pytest
@@ -16,22 +17,27 @@ OPEN, CLOSE = 0, 1
 
 
 def reader(*marks: tuple[int, int, int], begun: Sequence[Sequence[int]] | None = None) -> Any:
-    """Return a stand-in for a trace's reader with (cpu, event, phase) rows.
+    """Return a stand-in for a trace's reader with (virtual CPU, event, phase) rows.
+
+    Context 4 n belongs to virtual CPU n of machine 0, but 4 x 9 to the first of machine 1.
 
     begun: the phases of each CPU that were open before the trace, from the outermost.
     """
     columns = {
         "seq": pa.array(range(len(marks)), pa.uint64()),
         **{
-            name: pa.array([mark[i] for mark in marks], pa.uint32())
-            for i, name in enumerate(("cpu", "event", "phase"))
+            name: pa.array([mark[i] << 2 * (i == 0) for mark in marks], pa.uint32())
+            for i, name in enumerate(("context", "event", "phase"))
         },
     }
     start = None
     if begun is not None:
         cpus = [SimpleNamespace(phases=phases) for phases in begun]
         start = SimpleNamespace(state=SimpleNamespace(cpus=cpus))
-    return SimpleNamespace(dataset=lambda kind: ds.dataset(pa.table(columns)), start=start)
+    contexts = {"vm": np.array([0] * 9 + [1]), "vcpu": np.array([*range(9), 0])}
+    return SimpleNamespace(
+        dataset=lambda kind: ds.dataset(pa.table(columns)), start=start, contexts=lambda: contexts
+    )
 
 
 @pytest.mark.parametrize(
@@ -59,11 +65,18 @@ def reader(*marks: tuple[int, int, int], begun: Sequence[Sequence[int]] | None =
     ],
 )
 def test_inner_phases(marks: Any, expected: Any) -> None:
-    assert inner_phases(reader(*marks)) == expected
+    assert inner_phases(reader(*marks)) == {(0, n): inner for n, inner in expected.items()}
+
+
+def test_phases_of_machines_are_apart() -> None:
+    marks = ((0, OPEN, 1), (9, OPEN, 2), (9, OPEN, 1), (0, OPEN, 2))
+    assert inner_phases(reader(*marks)) == {
+        (0, 1): {1, 2}, (0, 2): {2}, (1, 2): {1, 2}, (1, 1): {1},
+    }  # fmt: skip
 
 
 def test_phases_that_a_resumed_trace_starts_in() -> None:
     marks = ((0, CLOSE, 2), (0, OPEN, 3), (1, OPEN, 3), (1, OPEN, 4))
     assert inner_phases(reader(*marks, begun=[(1, 2), (1,)])) == {
-        1: {1, 2, 3, 4}, 2: {2}, 3: {3, 4}, 4: {4},
+        (0, 1): {1, 2, 3, 4}, (0, 2): {2}, (0, 3): {3, 4}, (0, 4): {4},
     }  # fmt: skip

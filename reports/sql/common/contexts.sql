@@ -37,7 +37,7 @@ SELECT
 FROM _source_contexts
 CROSS JOIN modes
 LEFT JOIN named USING (trace, context_base, id)
-LEFT JOIN _source_phase_names USING (trace, phase)
+LEFT JOIN _source_phase_names USING (trace, vm, phase)
 ORDER BY context;
 
 -- The same, as one row of lists, for the views with many millions of rows: a look-up by position

@@ -6,6 +6,7 @@ WITH marks AS (
     SELECT
         r.*,
         c.vm,
+        c.vcpu,
         r.event = 0 AS opens,
         r.depth + r.event AS level
     FROM _source_phases AS r
@@ -16,9 +17,10 @@ paired AS (
         *,
         lead(opens) OVER next AS next_opens,
         lead(cycle) OVER next AS next_cycle,
+        lead(cpu) OVER next AS next_cpu,
         lead(retired) OVER next AS next_retired
     FROM marks
-    WINDOW next AS (PARTITION BY trace, cpu, phase, level ORDER BY seq)
+    WINDOW next AS (PARTITION BY trace, vm, vcpu, phase, level ORDER BY seq)
 ),
 stretches AS (
     SELECT *, coalesce(next_opens = false, false) AS closed FROM paired WHERE opens
@@ -30,10 +32,11 @@ SELECT
     s.vm,
     s.cycle AS start_cycle,
     CASE WHEN closed THEN next_cycle END AS end_cycle,
-    CASE WHEN closed THEN next_retired - retired END AS instructions
+    -- A CPU counts what it retires: of a virtual CPU that moved there is no one count.
+    CASE WHEN closed AND next_cpu = s.cpu THEN next_retired - retired END AS instructions
 FROM stretches AS s
 LEFT JOIN _source_phase_names AS n
-    ON n.trace = s.trace AND n.phase = s.phase
+    ON n.trace = s.trace AND n.vm = s.vm AND n.phase = s.phase
 WHERE _in_phase(coalesce(n.name, s.phase::VARCHAR));
 
 COMMENT ON VIEW phases IS 'One stretch that a guest marked on one CPU, from its opening to its close.';
