@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -49,7 +50,7 @@ class Board:
         made.started = False
         return made
 
-    def words(self, at: int, words: list[int]) -> None:
+    def words(self, at: int, words: Sequence[int] | np.ndarray) -> None:
         """Store words at a KSEG0, KSEG1 or physical address."""
         index = (at & 0x1FFFFFFF) >> 2
         self.m.ram[index : index + len(words)] = words

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from tests.machine.blocks import HASH, HI, LENGTH, LO, SCRATCH, STATE_WORDS, Batch
+from tests.machine.blocks import HASH, HI, LENGTH, LO, SCRATCH, Batch
+from tests.machine.fpu.blocks import FCSR, FLOATS
 
 
 def first_difference(batch: Batch, found: np.ndarray, expected: np.ndarray) -> str:
@@ -26,9 +27,12 @@ def first_difference(batch: Batch, found: np.ndarray, expected: np.ndarray) -> s
 
 
 def _name(word: int) -> str:
-    assert 0 <= word < STATE_WORDS
     if word < 32:
         return f"${word}"
+    if word == FCSR:
+        return "fcsr"
+    if word >= FLOATS:
+        return f"32 bits {word - FLOATS} of the FPU"
     return {HI: "hi", LO: "lo", HASH: "hash of exceptions"}.get(
         word, f"scratch gp{4 * (word - SCRATCH) - 128:+}"
     )
