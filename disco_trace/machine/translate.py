@@ -61,6 +61,8 @@ def find_entry(tlb, hint, entries, vaddr, asid):
     Several may: detecting that is optional (volume III, TLBWI), and nothing is raised here. `hint`
     remembers by page where the last match stood; it is only believed after a full check, and
     forgotten where a lower entry could match instead (`cop0.tlb_write`, `cop0.change_entryhi`).
+    Entries of larger pages are not remembered: one could match another page of the same slot, too,
+    for which a lower entry stands.
     """
     at = (vaddr >> 12) & 255
     guess = hint[at]
@@ -68,7 +70,8 @@ def find_entry(tlb, hint, entries, vaddr, asid):
         return guess
     for entry in range(entries):
         if matches(tlb, entry * TLB_WORDS, vaddr, asid):
-            hint[at] = entry
+            if tlb[entry * TLB_WORDS + T_MASK] == 0:
+                hint[at] = entry
             return entry
     return -1
 

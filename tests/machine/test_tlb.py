@@ -369,6 +369,18 @@ def test_of_several_matching_entries_the_lowest_translates(order, mask):
         assert board.get("t2") == 3
 
 
+def test_the_lowest_entry_wins_whatever_was_looked_up_before():
+    """A large page that was used at another of its addresses, by the same slot of the hints."""
+    board = Board()
+    board.words(0x3000, [0x3333])
+    board.tlb(3, 0x00800000, lo(0x3000), 0)
+    board.tlb(40, 0, lo(0) | GLOBAL, lo(0) | GLOBAL, 0x1FFFE000)
+    board.program("lw $t1, 0($s0)\n lw $t2, 0($s1)")
+    board.set(s0=0x00000000, s1=0x00800000)
+    board.step(2)
+    assert board.get("t2") == 0x3333
+
+
 def test_the_lowest_entry_wins_after_a_change_of_address_space():
     board = Board()
     board.words(0x2000, [0xAAAA])
