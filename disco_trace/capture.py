@@ -42,6 +42,7 @@ from disco_trace.memory.layout import C_CLOCK, CPU_WORDS, Memory
 from disco_trace.monitor.layout import machines_of
 from disco_trace.replay.results import Results, room
 from disco_trace.requests import CaptureRequest, CaptureResult, ExitReason
+from disco_trace.trace.allocation import keep_freed_memory
 from disco_trace.trace.checkpoint import CHECKPOINTS, folder_name
 from disco_trace.trace.run import Run
 from disco_trace.trace.run_writer import RunWriter
@@ -76,6 +77,7 @@ def capture(request: CaptureRequest) -> CaptureResult:
         )
     compile_seconds = load(kernel.compile_kernels)
     begin = time.perf_counter()
+    keep_freed_memory()
     session = _cold(request) if request.resume is None else _resumed(request, request.resume)
     reason, status, console = session.run()
     result = Run.open(request.out / "runs" / "captured")

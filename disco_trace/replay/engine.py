@@ -17,6 +17,7 @@ from disco_trace.config.resumable import losses
 from disco_trace.errors import DiscoError
 from disco_trace.replay.start import start_warnings, starting_memory
 from disco_trace.requests import ProgressCallback, ReplayResult
+from disco_trace.trace.allocation import keep_freed_memory
 from disco_trace.trace.manifest import Manifest, guest_of
 from disco_trace.trace.reader import REPLAY_COLUMNS, TraceReader
 from disco_trace.trace.run import Run
@@ -75,7 +76,7 @@ def replay(
     from disco_trace.replay.kernel import DONE, DRAIN, replay_segment
     from disco_trace.replay.results import Results
 
-    _keep_freed_memory()
+    keep_freed_memory()
 
     contexts = reader.contexts()
     ids = len(contexts["id"])
@@ -156,26 +157,6 @@ def _dense(refs: Any, events: Any, first_page: np.ndarray[Any, Any] | None) -> t
     mine = events["kind"] == PAGE_EVENT_CODE
     events["a1"][mine] += first_page[events["context"][mine]]
     return pages + first_page[refs["context"]], events
-
-
-def _keep_freed_memory() -> None:
-    """Let freed buffers be used again, for segment after segment, instead of returned to the host.
-
-    Otherwise each segment's columns are fresh pages that the host has to clear (measured: a sixth
-    of a replay's time). Only glibc has the calls; elsewhere nothing is done.
-    """
-    import ctypes
-
-    import pyarrow as pa
-
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (AttributeError, OSError):
-        return
-    trim_threshold, mmap_threshold = -1, -3
-    mallopt(mmap_threshold, 1 << 30)
-    mallopt(trim_threshold, 1 << 30)
-    pa.set_memory_pool(pa.system_memory_pool())
 
 
 def _result(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
@@ -66,12 +66,16 @@ class TraceWriter:
         self._staging = Staging(self.path, force=force, hidden=False, replaceable=_is_trace)
         self.directory = self._staging.path
         self._digest = ContentDigest()
-        self._splitter = Splitter()
+        # References and page rows are split apart: both are being written at the same time.
+        self._splitters = {"refs": Splitter(), "pages": Splitter()}
         self._rows: dict[str, int] = {}
         self._segments = 0
         self.bytes_written = 0  # of committed parts
         self._next_seq: int | None = None
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="trace-writer")
+        # Two at a time: a guest that misses in the TLB writes more than one core can encode while
+        # the machine runs on another (measured with radix bits=8: see docs/performance.md).
+        self._encoders = ThreadPoolExecutor(max_workers=2, thread_name_prefix="trace-encoder")
         self._pending: Future[None] | None = None
         self._failure: BaseException | None = None
         self.closed = False
@@ -157,6 +161,7 @@ class TraceWriter:
             if failed or self._pending is None:
                 self.closed = True
                 self._executor.shutdown(wait=True)
+                self._encoders.shutdown(wait=True)
                 self._finish(complete and not failed, exit_reason, totals, failed)
         return self._manifest
 
@@ -192,6 +197,7 @@ class TraceWriter:
         if not self.closed:
             self.closed = True
             self._executor.shutdown(wait=True)
+            self._encoders.shutdown(wait=True)
             self._lines.close()
             self._staging.abandon()
 
@@ -215,13 +221,20 @@ class TraceWriter:
         self, refs: Rows, pages: Rows, events: Rows, counters: dict[str, Any]
     ) -> None:
         first, last = self._sequence(refs, pages, events)
-        parts: dict[str, PartEntry] = {}
         with disk_errors(self.directory):
-            for kind, rows in (("refs", refs), ("pages", pages)):
-                if len(rows):
-                    parts[kind] = self._write_part(kind, self._splitter.split(rows))
+            tasks = {
+                kind: self._encoders.submit(self._write_rows, kind, rows)
+                for kind, rows in (("refs", refs), ("pages", pages))
+                if len(rows)
+            }
             for control, columns in split_events(events):
-                parts[control.name] = self._write_part(control.name, columns)
+                tasks[control.name] = self._encoders.submit(self._write_part, control.name, columns)
+            # All have ended before anything is said of one: none must write behind our back.
+            wait(tasks.values())
+            parts = {kind: task.result() for kind, task in tasks.items()}
+            for kind, part in parts.items():
+                self.bytes_written += part.bytes
+                self._rows[kind] = self._rows.get(kind, 0) + part.rows
             segment = Segment(
                 segment=self._segments,
                 first_seq=first,
@@ -255,7 +268,11 @@ class TraceWriter:
             )
         return first, last
 
+    def _write_rows(self, kind: str, rows: Rows) -> PartEntry:
+        return self._write_part(kind, self._splitters[kind].split(rows))
+
     def _write_part(self, kind: str, columns: Columns) -> PartEntry:
+        """Write and hash one part; each kind's parts follow one another, those of kinds do not."""
         part = encode(kind, SCHEMAS[kind], columns)
         path = self.directory / part_name(kind, self._segments)
         path.parent.mkdir(exist_ok=True)
@@ -264,9 +281,7 @@ class TraceWriter:
         except OSError:
             path.unlink(missing_ok=True)  # leaves room for the manifest on a full disk
             raise
-        self.bytes_written += part.data.nbytes
         self._digest.update(kind, columns)
-        self._rows[kind] = self._rows.get(kind, 0) + part.rows
         return PartEntry(part.rows, part.data.nbytes, part.sha256)
 
     # -- at the start ------------------------------------------------------------------------
