@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from disco_trace.jit import helper, inline
 from disco_trace.machine.emit import KERNEL, REFILL, SUPERVISOR, USER, emit, mode_of
 from disco_trace.machine.layout import (
@@ -50,7 +52,7 @@ from disco_trace.monitor.layout import (
     VM_PAGES,
     VM_WORDS,
 )
-from disco_trace.monitor.software import find
+from disco_trace.monitor.software import enter, find
 from disco_trace.monitor.vcpu import record
 from disco_trace.trace.schema import MONITOR_CAUSES
 
@@ -131,6 +133,7 @@ def fault(mc, m, cpu, mode, vaddr, access, pc, work):
     kernel = mode == KERNEL or mode == REFILL
     hi = (vaddr & 0xFFFFE000) | asid
     cause = TLB_FAULT
+    entry = -1
     if kernel and vaddr < 0x80000000 and k[STATUS] & 4:
         lo0, lo1 = direct(vaddr, 2)
         cause = DIRECT
@@ -165,7 +168,10 @@ def fault(mc, m, cpu, mode, vaddr, access, pc, work):
         if UART <= physical < DEVICES_END and access != A_FETCH:
             return physical | DEVICE
         return -(IBE if access == A_FETCH else DBE)
-    insert(mc, cpu, hi, machine_lo(mc, cpu, lo0), machine_lo(mc, cpu, lo1))
+    if cause == DIRECT:
+        insert(mc, cpu, hi, machine_lo(mc, cpu, lo0), machine_lo(mc, cpu, lo1))
+    else:
+        enter(mc, cpu, np.int64(entry), np.int64(hi), np.int64(lo0), np.int64(lo1))
     emit(mc, m, cpu, TRAPS, work, cause, pc, vaddr, 1, 0, 0)
     return TRAPPED | look_up_hardware(mc.mon, cpu * HW_WORDS, mc.p[X_TLB], vaddr, asid, access)
 

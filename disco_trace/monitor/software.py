@@ -162,16 +162,48 @@ def before_write(mc, cpu, entry, indexed):
     mon[at + V_PROBE] = 0
     if entry >= mc.p[X_TLB]:
         return
-    # What the old entry mapped may only stay in hardware if the software TLB has it too.
+    # What the old entry mapped may only stay in hardware if the software TLB has it too, and if no
+    # further entry for the page, of which the lowest counts, comes to light.
     old = entry * TLB_WORDS
     row = mc.tlb[cpu]
     hi = row[old + T_HI] + 0
     lo0 = row[old + T_LO0] + 0
     lo1 = row[old + T_LO1] + 0
     if (lo0 | lo1) & 2:
-        if row[old + T_MASK] | 0x1FFF != 0x1FFF or not remembered(mc, cpu, hi, lo0, lo1):
+        small = row[old + T_MASK] | 0x1FFF == 0x1FFF
+        if not small or not remembered(mc, cpu, hi, lo0, lo1) or overlapped(mc, cpu, entry, hi):
             span = (row[old + T_MASK] | 0x1FFF) + 1
             drop(mc, cpu, hi, hi & 255, span, lo0 & lo1 & 1)
+
+
+@helper
+def overlapped(mc, cpu, entry, hi):
+    """Tell whether another entry of the guest's TLB covers the page of one, in any address space.
+
+    Few guests have such entries on purpose, but what they then see is defined here: the lowest.
+    """
+    row = mc.tlb[cpu]
+    for other in range(mc.p[X_TLB]):
+        at = other * TLB_WORDS
+        if (
+            other != entry
+            and (row[at + T_HI] ^ hi) & ~(row[at + T_MASK] | 0x1FFF) & 0xFFFFFFFF == 0
+        ):
+            return True
+    return False
+
+
+@helper
+def enter(mc, cpu, entry, hi, lo0, lo1):
+    """Put a pair of the guest's in the hardware TLB, from its own entry or (−1) what is remembered.
+
+    A global one beside which another entry stands for the page enters for one address space only:
+    for the others that entry may count.
+    """
+    if lo0 & 1 and overlapped(mc, cpu, entry, hi):
+        lo0 &= ~1
+        lo1 &= ~1
+    insert(mc, cpu, hi, machine_lo(mc, cpu, lo0), machine_lo(mc, cpu, lo1))
 
 
 @helper
@@ -213,7 +245,7 @@ def after_write(mc, cpu, entry):
         # Of several matching entries the lowest counts.
         if (lo0 | lo1) & 2 and maps(hi) and first == entry:
             remember(mc, which, hi, lo0, lo1)
-            insert(mc, cpu, hi & 0xFFFFE0FF, machine_lo(mc, cpu, lo0), machine_lo(mc, cpu, lo1))
+            enter(mc, cpu, entry, hi & 0xFFFFE0FF, lo0, lo1)
     if mc.mon[at + V_BOOT] != 0 and (lo0 | lo1) & 2:
         if ((mc.mon[at + V_BOOT_PAGE] << 13) ^ hi) & ~wide & 0xFFFFFFFF == 0:
             # The guest maps its boot page itself from here on.
