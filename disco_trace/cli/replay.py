@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,6 +14,9 @@ from disco_trace.errors import DiscoError
 
 if TYPE_CHECKING:
     from disco_trace.requests import ReplayResult
+
+# So many prices are named one by one.
+MOST_PRICES = 3
 
 
 def replay(
@@ -112,8 +116,20 @@ def report(out: common.Output, result: ReplayResult, compile_seconds: float = 0.
     out.say(f"{result.path}{' (was there already)' if result.reused else ''}")
     for line in totals_lines(result.totals, result.per_cpu):
         out.say(f"  {line}")
-    for path, fidelity in result.fidelity.items():
-        out.say(f"  {path}: {fidelity}")
+    for line in _changes(result.fidelity):
+        out.say(f"  {line}")
     if not result.reused:
         speed = result.references_per_second / 1e6
         out.say(f"  {result.seconds:.1f} s, {speed:.1f} M recorded references a second")
+
+
+def _changes(fidelity: Mapping[str, str]) -> list[str]:
+    """Return how far each change can be trusted; the prices of a table are one change."""
+    told = {path: kind for path, kind in fidelity.items() if path.startswith("costs.prices.")}
+    lines = [f"{path}: {kind}" for path, kind in fidelity.items() if path not in told]
+    if len(told) <= MOST_PRICES:
+        return lines + [f"{path}: {kind}" for path, kind in told.items()]
+    for kind in dict.fromkeys(told.values()):
+        count = sum(1 for each in told.values() if each == kind)
+        lines.append(f"{count} of costs.prices: {kind}")
+    return lines

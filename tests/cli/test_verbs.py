@@ -433,3 +433,17 @@ def test_an_unknown_policy_is_told_those_that_there_are(
     said = capsys.readouterr().err
     assert "migrate-replicate" in said
     assert "best-static" not in said
+
+
+def test_a_tables_prices_are_told_as_one_change() -> None:
+    from disco_trace.cli.replay import _changes
+
+    prices = [f"costs.prices.{name}_us" for name in ("privileged", "forward", "ipi", "schedule")]
+    policy = {"placement.policy": "exact"}
+    assert _changes(policy | dict.fromkeys(prices, "no feedback")) == [
+        "placement.policy: exact",
+        "4 of costs.prices: no feedback",
+    ]
+    mixed = dict.fromkeys(prices, "no feedback") | {"costs.prices.migrate_us": "exact"}
+    assert _changes(mixed) == ["4 of costs.prices: no feedback", "1 of costs.prices: exact"]
+    assert _changes({prices[0]: "exact"}) == [f"{prices[0]}: exact"]
