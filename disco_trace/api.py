@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from disco_trace.config import Spec, from_dict, resolve
 from disco_trace.config.resolve import Sets
@@ -47,6 +47,8 @@ class Trace:
         machine: str | Path | None = None,
         policy: str | None = None,
         costs: str | Path | None = None,
+        monitor: str | None = None,
+        vms: int | str | Path | None = None,
         set: Sets = (),
         out: str | Path | None = None,
         force: bool = False,
@@ -56,6 +58,8 @@ class Trace:
     ) -> Trace:
         """Run a guest and return its trace; `set` holds `PATH=VALUE` words or values by path.
 
+        `monitor` is "disco" for virtual machines; `vms`, how many, or the TOML file that says what
+        each runs.
         `save_at` names the phase (or its number) at whose beginning a checkpoint is saved below
         the trace's `checkpoints`; `resume` is the checkpoint to go on from, with the machine and
         the arguments that it has.
@@ -68,11 +72,17 @@ class Trace:
         from disco_trace.cli import origin
         from disco_trace.requests import CaptureRequest
 
-        options = {"policy": policy, "costs": costs, "sets": set}
+        options: dict[str, Any] = {
+            "policy": policy,
+            "costs": costs,
+            "monitor": monitor,
+            "sets": set,
+        }
         if resume is None:
-            begin = origin.at_start(guest, machine, options)
+            options["vms"] = Path(vms) if isinstance(vms, str) else vms
+            begin = origin.at_start(guest, machine, options, args)
         else:
-            given = {"machine": machine, "args": args}
+            given = {"machine": machine, "args": args, "vms": vms}
             begin = origin.at_checkpoint(guest, Path(resume), options, given)
         phase = None if save_at is None else str(save_at)
         result = capture(

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from disco_trace import Trace
 from disco_trace import capture as capturing
 from disco_trace import open as open_trace
 from disco_trace.boot import build_machine, starts_of
@@ -135,6 +136,18 @@ def test_each_machine_has_its_own_guest(tmp_path):
     run = trace.replay(phase=name)
     vms = trace.sql(f"SELECT DISTINCT vm FROM time_breakdown WHERE run = '{run.path.name}'")
     assert vms.rows() == [(1,)]
+
+
+def test_unlike_machines_from_python(tmp_path):
+    file = tmp_path / "two.toml"
+    args = ", ".join(f'"{word}"' for word in DATABASE.split())
+    file.write_text(f'[[vm]]\n[[vm]]\nguest = "database"\nargs = [{args}]\n')
+    trace = Trace.capture(
+        "radix", args=TINY["radix"], machine="flash4", monitor="disco", vms=str(file),
+        set={"machine.ram_bytes": "16MiB"}, out=tmp_path / "t",
+    )  # fmt: skip
+    assert [guest.name for guest in trace.manifest.guests] == ["radix", "database"]
+    assert trace.spec.vm.guests == ("radix:2 keys=2K bits=6", f"database:2 {DATABASE}")
 
 
 def test_the_guest_asked_for_must_run(tmp_path):
