@@ -62,6 +62,11 @@ def replay(
     if reader.start is not None:
         warnings = start_warnings(captured, spec)
         fidelity |= dict.fromkeys(losses(captured, spec), "approximate")
+    if captured.monitor.kind != "none" and spec.costs.table == "native":
+        warnings.append(
+            "free traps are not the bare machine, where the guest itself runs differently:"
+            " a capture without a monitor shows the gap"
+        )
     numbers = _phase_numbers(manifest, phase, trace)
     run_id = _run_id(reader, spec, numbers, record_misses)
     path = out or (runs or trace / "runs") / f"{spec.placement.policy}-{run_id}"

@@ -9,6 +9,7 @@ import pytest
 
 from disco_trace.config import Spec, from_dict, resolve
 from disco_trace.costs.prices import TRAP_CAUSES
+from disco_trace.replay.engine import replay
 from disco_trace.trace.reader import TraceReader
 from disco_trace.trace.schema import MONITOR_CAUSES
 from tests.replay.runs import TINY, assert_same, captured, replayed, run_guest, spec_at
@@ -90,6 +91,13 @@ def test_a_replay_charges_each_row_its_price(trace, table):
         assert own["cycles"] - own["monitor_cycles"] == other["cycles"] - other["monitor_cycles"]
     if table == "disco":
         assert_same(run, base)
+
+
+def test_free_traps_are_not_called_the_bare_machine(trace, tmp_path):
+    wanted = [resolve(base=spec_of(trace), costs=table) for table in ("native", "disco")]
+    native, disco = (replay(trace, spec, runs=tmp_path).warnings for spec in wanted)
+    assert "not the bare machine" in " ".join(native)
+    assert disco == []
 
 
 def test_all_causes_of_the_tables_occur(trace):
