@@ -1,7 +1,7 @@
 """Every place of the manual's opcode tables: it runs, is reserved, or needs a coprocessor.
 
-A reserved encoding of coprocessor 1 or 0 that is unusable is Coprocessor Unusable first (the manual
-leaves the order open; so do all simulators that we compare with).
+A reserved encoding of a coprocessor that is unusable is Coprocessor Unusable first. The manual
+leaves that order open.
 """
 
 from __future__ import annotations
