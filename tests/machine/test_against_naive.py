@@ -65,6 +65,15 @@ PLACES = [(0x00400000, 0), (0x00402000, 0), (0x7FFFE000, 0), (0x00808000, 1), (0
           (0xFFFFE000, 0), (0x10000000, 4)]  # fmt: skip
 
 
+# What the machine remembers must not show: page filters and caches of several sizes, stalls.
+SHAPES = [
+    [],
+    ["machine.page_filter_entries=1", "machine.l1d.size_bytes=1KiB", "time.feedback=full"],
+    ["machine.l1i.size_bytes=1KiB", "machine.l1d.ways=1"],
+    ["machine.page_filter_entries=64"],
+]
+
+
 def word(rng: random.Random) -> int:
     """Return an instruction of the mix, now and then none at all."""
     kind = rng.random()
@@ -208,7 +217,7 @@ def compare(board: Board, naive: Naive, memory: bool) -> None:
 def agree(seed: int, instructions: int) -> dict[str, int]:
     """Compare that many instructions; return what they met."""
     rng = random.Random(seed)
-    board = Board("machine.tlb_entries=16", "machine.ram_bytes=16MiB")
+    board = Board("machine.tlb_entries=16", *SHAPES[seed % len(SHAPES)])
     done, met = 0, {"user": 0, "supervisor": 0, "mapped": 0, "exceptions": 0, "rounds": 0}
     while done < instructions:
         naive = scramble(board, rng)
@@ -240,13 +249,13 @@ def agree(seed: int, instructions: int) -> dict[str, int]:
 
 def test_random_programs():
     total: Counter[str] = Counter()
-    for seed in range(8):
+    for seed in range(len(SHAPES)):
         total.update(agree(seed, 20_000))
-    assert total["instructions"] >= 160_000
-    assert total["user"] > 10_000
-    assert total["supervisor"] > 5_000
-    assert total["mapped"] > 20_000
-    assert total["exceptions"] > 5_000
+    assert total["instructions"] >= 80_000
+    assert total["user"] > 5_000
+    assert total["supervisor"] > 2_000
+    assert total["mapped"] > 10_000
+    assert total["exceptions"] > 2_500
 
 
 @pytest.mark.slow
