@@ -15,7 +15,7 @@ INT, MOD, TLBL, TLBS, ADEL, ADES, IBE, DBE, SYS, BP, RI, CPU, OV, TR = range(14)
 FETCH, LOAD, STORE = range(3)
 EXL, ERL, BEV, IV, BD = 2, 4, 1 << 22, 1 << 23, 1 << 31
 M32 = 0xFFFFFFFF
-RAM, DEVICES = 16 << 20, range(0x1F000000, 0x1F020000)
+DEVICES = range(0x1F000000, 0x1F020000)
 
 INDEX, RANDOM, ENTRYLO0, ENTRYLO1, CONTEXT, PAGEMASK, WIRED, HWRENA = (8 * n for n in range(8))
 BADVADDR, COUNT, ENTRYHI, COMPARE, STATUS, CAUSE, EPC = (8 * n for n in range(8, 15))
@@ -97,7 +97,7 @@ class Naive:
             physical = address
         else:
             physical = self.look_up(address, access)
-        if physical < RAM:
+        if physical < 4 * len(self.memory):
             return physical
         if physical in DEVICES and access != FETCH:
             raise Unknown("device")
