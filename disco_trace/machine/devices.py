@@ -13,6 +13,7 @@ from disco_trace.machine.layout import (
     EXIT_POWER,
     G_CONSOLE,
     G_EXIT,
+    G_LINE_CPU,
     G_STATUS,
     IP_IPI,
     MARKS,
@@ -33,7 +34,7 @@ from disco_trace.machine.layout import (
 )
 from disco_trace.machine.marks import phase_mark, process_mark
 from disco_trace.machine.slots import NEVER, SLOTS
-from disco_trace.machine.virtio import device_store, virtio_read
+from disco_trace.machine.virtio import device_store, lead_line, virtio_read
 from disco_trace.memory.events import (
     CLEARED,
     INTERRUPTS,
@@ -104,6 +105,8 @@ def device_read(mc, cpu, physical):
             return (mc.cp0[cpu, CAUSE] >> (8 + IP_IPI)) & 1
         if offset == 0x1C:
             return mc.p[X_RAM]
+        if offset == 0x20:
+            return mc.g[G_LINE_CPU]
     return 0
 
 
@@ -145,6 +148,8 @@ def device_write(mc, m, cpu, physical, value, work):
                 arrive(mc, cpu, now)
             mc.cp0[cpu, CAUSE] &= ~IPI_BIT
             return 2
+        if offset == 0x20 and value < mc.p[X_CPUS]:
+            lead_line(mc, value)
         return 0
     if block == VIRTIO:
         slot = (physical >> SLOT_SHIFT) & (SLOTS - 1)

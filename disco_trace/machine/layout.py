@@ -41,11 +41,11 @@ N_X = X_FPU_COSTS + 10
 (
     G_TURN, G_CPU, G_SEQ, G_REFS, G_PAGE_ROWS, G_EVENTS, G_CONSOLE, G_CONTEXTS, G_EXIT, G_STATUS,
     G_INSTRUCTIONS, G_STOP_CPU, G_PHASE_LOST, G_RESUME, G_FETCH_LINE, G_FETCH_DELTA, G_SINGLE,
-    G_NAMES, G_DUE, G_LINE_CLOCK, G_LINE_SLOT, G_SAVE, N_G,
-) = range(23)  # fmt: skip
+    G_NAMES, G_DUE, G_LINE_CLOCK, G_LINE_SLOT, G_LINE_CPU, G_SAVE, N_G,
+) = range(24)  # fmt: skip
 
 # G_DUE is the earliest time of a device (`slots.V_DUE`); G_LINE_CLOCK and G_LINE_SLOT say when the
-# devices' interrupt line rose last, and by which slot.
+# devices' interrupt line rose last, and by which slot; G_LINE_CPU is the CPU that it leads to.
 
 # A turn that a full buffer broke off goes on where it was, so that buffers do not show in results:
 # G_RESUME is 1 + the clock at its start (0: none), the others the hot loop's fetch state. So does

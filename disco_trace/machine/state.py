@@ -25,6 +25,7 @@ from disco_trace.machine.layout import (
     G_FETCH_DELTA,
     G_FETCH_LINE,
     G_INSTRUCTIONS,
+    G_LINE_CPU,
     G_NAMES,
     G_PAGE_ROWS,
     G_REFS,
@@ -149,6 +150,7 @@ def _g(mc: Machine, cold: Machine) -> None:
     g = mc.g
     for name, index, limit in (
         ("CPU", G_CPU, int(mc.p[X_CPUS])),
+        ("CPU of the devices' line", G_LINE_CPU, int(mc.p[X_CPUS])),
         # Room for the ticks that close a segment.
         ("fill of refs", G_REFS, len(mc.refs) + 1 - len(mc.s)),
         ("fill of pages", G_PAGE_ROWS, len(mc.pages) + 1 - len(mc.s)),

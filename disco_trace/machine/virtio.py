@@ -15,6 +15,7 @@ from disco_trace.machine.layout import (
     CAUSE,
     G_DUE,
     G_LINE_CLOCK,
+    G_LINE_CPU,
     G_LINE_SLOT,
     G_TURN,
     IP_VIRTIO,
@@ -312,9 +313,18 @@ def device_store(mc, m, cpu, slot, offset, value, work):
 
 @inline
 def set_line(mc, level):
-    """Set or clear the devices' interrupt line, which every CPU has."""
-    for cpu in range(mc.p[X_CPUS]):
-        mc.cp0[cpu, CAUSE] = (mc.cp0[cpu, CAUSE] & ~LINE_BIT) | level
+    """Set or clear the devices' interrupt line at the CPU that it leads to."""
+    cpu = mc.g[G_LINE_CPU]
+    mc.cp0[cpu, CAUSE] = (mc.cp0[cpu, CAUSE] & ~LINE_BIT) | level
+
+
+@helper
+def lead_line(mc, cpu):
+    """Let the devices' interrupt line lead to another CPU."""
+    level = mc.cp0[mc.g[G_LINE_CPU], CAUSE] & LINE_BIT
+    set_line(mc, 0)
+    mc.g[G_LINE_CPU] = cpu
+    set_line(mc, level)
 
 
 @helper

@@ -79,29 +79,71 @@ def test_a_page_of_data_moves_when_its_time_has_come():
     assert seen.index(3) == 18
 
 
-def test_no_cpu_is_ahead_of_an_interrupt():
-    """Three CPUs watch Cause: none sees the interrupt before its time, all of them at it."""
+@pytest.mark.parametrize("target", [0, 1, 2])
+def test_the_interrupt_goes_to_one_cpu_at_its_time(target):
+    """Three CPUs watch their Cause: the one that the line leads to sees it, and at its time."""
     driver = ready("machine.disk_latency_ns=33333", "machine.clock_mhz=1000", cpus=3)
     driver.board.program("""
         li   $s0, 0xbf010000
-        mtc0 $zero, count
         bne  $a0, $zero, x
-        nop
+        lui  $t0, 0xbf00
+        sw   $a1, 0x2020($t0)
+        lw   $s3, 0x2020($t0)
         sw   $zero, 0x50($s0)
     x:  mfc0 $t0, cause
         andi $t0, $t0, 0x1000
         beq  $t0, $zero, x
         mfc0 $s1, count
+        li   $s2, 1
     end: b end
+        nop
     """)
     for cpu in range(3):
         driver.board.jump(0x80001000, cpu)
-        driver.board.set(cpu, a0=cpu)
+        driver.board.set(cpu, a0=cpu, a1=target)
     request(driver, 4, 0, [])
     driver.board.run(2_000_000)
+    assert driver.board.get("s3") == target
+    assert [driver.board.get("s2", cpu) for cpu in range(3)] == [cpu == target for cpu in range(3)]
+    # Count is half the clock; a round of the loop takes 4 cycles, of which Cause is read in the
+    # first and Count in the last.
+    raised = int(driver.board.m.g[layout.G_LINE_CLOCK])
+    assert (raised + 3) // 2 <= driver.board.get("s1", target) <= (raised + 3 + 3) // 2
+
+
+@pytest.mark.parametrize("to", [1, 2])
+def test_the_line_takes_its_level_along(to):
+    """An interrupt that waits follows the line to another CPU; one that is not there is ignored."""
+    driver = ready(cpus=3)
+    request(driver, IN, 3, [(BUFFER, 4096)])
+    driver.board.run(10_000_000, stop=0x80001000)
+    board = driver.board
+    board.program("""
+        li   $s0, 0xbf010000
+        bne  $a0, $zero, end
+        lui  $t0, 0xbf00
+        sw   $zero, 0x50($s0)
+    x:  lw   $t1, 0x60($s0)
+        beq  $t1, $zero, x
+        mfc0 $s1, cause
+        sw   $a1, 0x2020($t0)
+        mfc0 $s2, cause
+        li   $t1, 3
+        sw   $t1, 0x2020($t0)
+        lw   $s3, 0x2020($t0)
+    end: b end
+        mfc0 $s4, cause
+    """)
     for cpu in range(3):
-        # The device starts 5 cycles after Count was 0; a round of the loop takes 4.
-        assert (33333 + 4) // 2 <= driver.board.get("s1", cpu) <= (33333 + 5 + 8) // 2 + 1
+        board.jump(0x80001000, cpu)
+        board.set(cpu, a0=cpu, a1=to)
+    board.run(10_000_000)
+    assert board.get("s1") & 0x1000
+    assert not board.get("s2") & 0x1000
+    assert board.get("s3") == to
+    assert [bool(board.get("s4", cpu) & 0x1000) for cpu in range(3)] == [
+        cpu == to for cpu in range(3)
+    ]
 
 
 BUSY = """

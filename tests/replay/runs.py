@@ -23,7 +23,8 @@ from disco_trace.trace.schema import EVENT, PAGE, PAGES, REF, REFS
 from disco_trace.trace.writer import TraceWriter
 
 TABLES = ("accounts", "heat", "moves", "intervals")
-# Guests far below their `ci` arguments: a capture takes a tenth of a second.
+# Guests far below their `ci` arguments: a capture takes a tenth of a second. Those that spend their
+# time with disk and network stand in test_devices.py.
 TINY = {
     "radix": ("keys=2K", "bits=6"),
     "database": ("rows=1K", "rounds=1", "products=200", "customers=200"),
@@ -51,6 +52,7 @@ TINY = {
         "os.slice=1",
         "os.balance=2",
     ),
+    "services": ("rounds=6", "os.tick=2000", "os.cache=16"),
 }
 
 

@@ -66,12 +66,32 @@ void mutex_unlock(mutex_t *mutex);
 void *pages_map(size_t bytes);                 /* never returns NULL: exhausted space is fatal */
 void pages_unmap(void *address, size_t bytes); /* both multiples of PAGE_BYTES */
 void pages_seal(void *address, size_t bytes);  /* make whole pages read-only, for good */
+void pages_clean(void *address, size_t bytes); /* the next store to each faults, and is repaired */
 void *allocate(size_t bytes, size_t alignment); /* from an arena; never given back */
 void *memcpy(void *to, const void *from, size_t bytes);
 void *memset(void *to, int byte, size_t bytes);
 int memcmp(const void *a, const void *b, size_t bytes);
 size_t strlen(const char *text);
 int strcmp(const char *a, const char *b);
+
+/* Files on the first disk (`[files]` in guest.toml). They keep their size. All go through a cache of
+   pages, which is written to the disk by files_sync() and when a page must give way. */
+#define NO_FILE 0xffffffffu
+uint32_t file_open(const char *name); /* a handle of this process, or NO_FILE */
+int file_close(uint32_t file);
+uint32_t file_size(uint32_t file);
+uint32_t file_read(uint32_t file, uint32_t offset, void *buffer, uint32_t bytes); /* bytes read */
+uint32_t file_write(uint32_t file, uint32_t offset, const void *data, uint32_t bytes);
+const void *file_map(uint32_t file, uint32_t offset, uint32_t bytes); /* whole pages; or NULL */
+uint32_t files_sync(void);                                            /* pages written */
+
+/* Messages between the ports of the network, of at most MOST_MESSAGE bytes. A port listens from its
+   first use on and holds four messages; what it has no room for is lost. */
+#define MOST_MESSAGE (15 * PAGE_BYTES)
+#define NO_PORT 0xffffffffu
+#define EVERYBODY 0xffffffffu /* all other ports */
+int message_send(uint32_t port, uint32_t to, const void *message, uint32_t bytes); /* 0: refused */
+uint32_t message_receive(uint32_t port, void *buffer, uint32_t bytes, uint32_t *from); /* length */
 
 /* Console. printf knows %d %u %x %c %s %% with width, 0 and - flags, and ll for u and x. */
 void console_write_text(const char *text, size_t bytes);

@@ -17,6 +17,16 @@
 #define CALL_WAIT 13       /* (number): 1 and the status of a child that ended, or 0 */
 #define CALL_PHASE 14      /* (phase): what this process does, 0 for nothing in particular */
 #define CALL_SEAL 15       /* (address, bytes): 1 when they are read-only, 0 for a bad range */
+#define CALL_CLEAN 16      /* (address, bytes): 1 when stores fault again, 0 for a bad range */
+#define CALL_OPEN 17       /* (name): handle of a file, or ~0 */
+#define CALL_CLOSE 18      /* (handle): 1, or 0 for a bad handle */
+#define CALL_SIZE 19       /* (handle): bytes, or ~0 */
+#define CALL_READ 20       /* (handle, offset, buffer, bytes): bytes read, or ~0 */
+#define CALL_WRITE_FILE 21 /* (handle, offset, buffer, bytes): bytes written, or ~0 */
+#define CALL_MAP_FILE 22   /* (handle, offset, bytes): address, or 0 */
+#define CALL_SYNC 23       /* (): pages written to the disk */
+#define CALL_SEND 24       /* (port, to, message, bytes): 1, or 0 for a bad port or length */
+#define CALL_RECEIVE 25    /* (port, buffer, bytes): length and sending port, or ~0 */
 
 #define INFO_CPUS 0
 #define INFO_NODES 1

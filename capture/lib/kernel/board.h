@@ -47,16 +47,21 @@
 #define CPU_NODE 0x1f00200c
 #define CPU_RAISE 0x1f002010
 #define CPU_CLEAR 0x1f002014
+#define DEVICE_LINE_CPU 0x1f002020 /* who gets the interrupts of virtio devices: CPU 0 at first */
 #define MARK_ALLOCATED 0x1f003000
 #define MARK_FREED 0x1f003004
 #define MARK_ZERO 0x1f003008
 #define MARK_CLASS 0x1f00300c
 #define MARK_PROCESS 0x1f003010
 #define MARK_PHASE 0x1f003014
+#define VIRTIO 0x1f010000
+#define VIRTIO_SLOT_BYTES 0x200
+#define VIRTIO_SLOTS 8
 #define DEVICES 0x1f000000 /* 128 KiB from here hold every device used */
 
 #define CLASS_TEXT 1
 #define CLASS_DATA 2
+#define CLASS_CACHE 3
 #define CLASS_PAGE_TABLE 4
 #define CLASS_STACK 5
 #define CLASS_KERNEL 6

@@ -9,9 +9,10 @@ static uint32_t fresh_next, fresh_end; /* never handed out so far */
 static uint32_t free_head;             /* freed frames, last in first out; 0 ends the list */
 /* Links stand outside the frames: the content of a freed frame is dead, by its mark. */
 static uint16_t free_link[RAM_MAX / PAGE_BYTES];
-/* Address spaces that have a frame mapped beside the first: read-only pages only. */
+/* Address spaces that have a frame mapped beside its owner, the first one or the page cache:
+   read-only pages only. One address space may map a page of a file several times. */
 static uint8_t sharers[RAM_MAX / PAGE_BYTES];
-_Static_assert(MAX_PROCESSES < 256, "sharers are counted in a byte");
+_Static_assert(MAX_PROCESSES * (MAX_MAPPINGS + 1) <= 256, "sharers are counted in a byte");
 
 void frames_boot(uint32_t first, uint32_t end) {
   fresh_next = first;
@@ -45,6 +46,9 @@ void frame_share(uint32_t frame) {
   sharers[frame]++;
   spin_unlock(&frames_lock);
 }
+
+/* Tell whether address spaces beside its owner map a frame. */
+int frame_is_shared(uint32_t frame) { return SHARED_READ(sharers[frame]) != 0; }
 
 /* An address space does not map a frame any more: without sharers it is free. The mark comes
    before the frame can be taken again. */

@@ -43,6 +43,22 @@ struct spinlock {
 #define MAX_PROCESSES 64
 #define MAX_THREADS 160 /* 64 processes, and 63 threads beside the first's own */
 
+#define MAX_FILES 8    /* that a process has open */
+#define MAX_MAPPINGS 3 /* of files; with 64 processes fewer than 256, see frames.c */
+
+/* A file that a process has open: an extent of pages of the disk. */
+struct open_file {
+  uint32_t first; /* 0 for a handle that is not in use: page 0 is no file's */
+  uint32_t bytes;
+  uint32_t next; /* page after the last one read: reading it next is reading in order */
+};
+
+/* Pages of a file in an address space. */
+struct file_mapping {
+  uint32_t start, end; /* virtual */
+  uint32_t first;      /* page of the disk */
+};
+
 /* A process: an address space, and who waits for its end. The first is the program itself. */
 struct process {
   struct {
@@ -55,7 +71,10 @@ struct process {
   uint32_t threads;       /* that have not ended */
   uint32_t **root;        /* page tables, see memory.c */
   uint32_t heap_end;
-  struct spinlock lock; /* guards root slots and heap_end */
+  struct open_file files[MAX_FILES];
+  struct file_mapping mappings[MAX_MAPPINGS];
+  uint32_t mapped;      /* how many there are; they stay */
+  struct spinlock lock; /* guards root slots, heap_end, files and mappings */
 };
 
 /* ENDED: its stack is still in use, by the switch away from it. */
@@ -135,8 +154,12 @@ int memory_fault(struct cpu *me, uint32_t vaddr);
 uint32_t memory_map(struct process *process, uint32_t bytes);
 int memory_unmap(struct cpu *me, uint32_t vaddr, uint32_t bytes);
 int memory_seal(struct cpu *me, uint32_t vaddr, uint32_t bytes);
+int memory_clean(uint32_t vaddr, uint32_t bytes);
+int memory_modified(uint32_t vaddr);
+int memory_present(uint32_t vaddr, uint32_t bytes, int write);
 int memory_copy(struct cpu *me, struct process *child, struct process *parent);
 void memory_free(struct process *process);
+uint32_t memory_take_entry(struct process *process, uint32_t vaddr);
 uint32_t memory_physical(struct process *process, uint32_t vaddr);
 
 /* window.c: pages of the kernel's own window, which is always mapped. */
@@ -148,6 +171,7 @@ void window_give(uint32_t page);
 void frames_boot(uint32_t first, uint32_t end);
 uint32_t frame_take(struct cpu *me);
 void frame_share(uint32_t frame);
+int frame_is_shared(uint32_t frame);
 void frame_give(uint32_t frame);
 
 /* tlb.c */
@@ -198,6 +222,7 @@ int thread_use_fpu(struct thread *me, struct frame *frame);
 
 /* process.c */
 extern struct process kernel_process; /* what idle CPUs run in */
+extern struct process processes[MAX_PROCESSES];
 extern uint32_t process_asids;        /* how many address spaces there may be (os.asids) */
 struct process *process_boot(void);
 void process_name(struct process *process, const char *name);

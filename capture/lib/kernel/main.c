@@ -1,6 +1,6 @@
 /* Boot: CPU 0 builds memory and starts the program; the others wait for work.
    Arguments that begin with "os." are ours, the rest is the program's. */
-#include "kernel.h"
+#include "devices.h"
 
 #define MAX_ARGUMENTS 64
 
@@ -23,7 +23,7 @@ static int same(const char *a, const char *b) {
 
 static const char known[] =
     "unknown argument; the OS knows os.tick=COUNTS (0: none), os.zero=cpu|board,"
-    " os.sched=affinity|any, os.slice=TICKS, os.balance=TICKS and os.asids=NUMBER";
+    " os.sched=affinity|any, os.slice=TICKS, os.balance=TICKS, os.asids=NUMBER and os.cache=PAGES";
 
 /* Return a number of at least `least`, or end the run. */
 static uint32_t number(const char *text, uint32_t least, uint32_t most) {
@@ -49,6 +49,8 @@ static uint32_t take_options(const char **list, uint32_t count) {
       schedule_balance = number(value, 0, 1000000);
     } else if ((value = value_of(text, "os.asids"))) {
       process_asids = number(value, 1, process_asids);
+    } else if ((value = value_of(text, "os.cache"))) {
+      cache_pages = number(value, 2 * READAHEAD, CACHE_LIMIT);
     } else if ((value = value_of(text, "os.sched")) &&
                (same(value, "affinity") || same(value, "any"))) {
       schedule_affinity = same(value, "affinity");
@@ -82,7 +84,7 @@ static uint32_t push_arguments(const char **list, uint32_t count) {
 
 void kernel_main(uint32_t argc, uint32_t argv, uint32_t ram_bytes, uint32_t cpu) {
   struct cpu *me = &cpus[cpu];
-  uint32_t lines = STATUS_IPI;
+  uint32_t lines = STATUS_IPI | STATUS_DEVICES;
   if (cpu != 0) {
     /* An interrupt that CPU 0 raises meanwhile stays pending and ends the WAIT at once. */
     WRITE_CP0(CP0_STATUS, lines);

@@ -28,12 +28,14 @@
 #define STATUS_USER 0x00000010  /* KSU = user */
 #define STATUS_LEVEL 0x0000001f /* KSU, ERL, EXL and IE together */
 #define STATUS_IPI 0x00000400   /* IM2: inter-processor interrupt */
+#define STATUS_DEVICES 0x00001000 /* IM4: virtio devices */
 #define STATUS_TIMER 0x00008000 /* IM7: Count = Compare */
 #define STATUS_FPU 0x20000000   /* CU1: floating point usable */
 
 /* Cause. */
 #define CAUSE_CODE(cause) (((cause) >> 2) & 0x1f)
 #define CAUSE_IPI 0x00000400
+#define CAUSE_DEVICES 0x00001000
 #define CAUSE_TIMER 0x00008000
 #define CODE_INTERRUPT 0
 #define CODE_MODIFIED 1
@@ -54,6 +56,10 @@
 #define PTE_CACHED 0x18   /* C = 3 */
 #define PTE_UNCACHED 0x10 /* C = 2 */
 #define PTE_FRAME_SHIFT 6 /* frame number stands above */
+/* Software's, ignored by EntryLo: stores are allowed, but none has been made since the page was
+   declared clean; the first one sets PTE_DIRTY. */
+#define PTE_CLEAN 0x40000000
+#define PTE_FRAME(entry) (((entry) & 0x3fffffff) >> PTE_FRAME_SHIFT)
 
 #define ASID_BITS 0xff  /* of EntryHi */
 #define KERNEL_ASID 0   /* while no process runs */

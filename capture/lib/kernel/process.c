@@ -11,7 +11,7 @@ enum asid_state { ASID_CLEAN, ASID_USED, ASID_STALE, ASID_FLUSHING /* by CPU 0, 
 
 struct process kernel_process = {.mark.asid = KERNEL_ASID};
 uint32_t process_asids = ASIDS - 1;
-static struct process processes[MAX_PROCESSES];
+struct process processes[MAX_PROCESSES];
 static struct spinlock process_lock; /* guards what follows, and who is whose parent */
 static uint32_t last_number;
 static uint8_t asids[ASIDS];

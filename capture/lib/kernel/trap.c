@@ -1,5 +1,5 @@
 /* Every exception but the TLB refill: interrupts, page faults, system calls, and what is fatal. */
-#include "kernel.h"
+#include "devices.h"
 
 /* A program did what it must not. The first process takes the whole run with it, another one ends
    and leaves it to its parent what that means. */
@@ -18,6 +18,7 @@ static void interrupt(struct cpu *me, struct frame *frame) {
     device_write(CPU_CLEAR, 0);
     tlb_answer(me);
   }
+  if (lines & CAUSE_DEVICES) virtio_interrupt();
   if (frame->epc >= (uint32_t)idle_begin && frame->epc <= (uint32_t)idle_end)
     frame->epc = (uint32_t)idle_begin; /* see idle_until_changed */
   if (lines & CAUSE_TIMER) {
@@ -52,7 +53,9 @@ void trap(struct frame *frame) {
       if (from_user) user_fault(frame, "program exception");
       break;
     case CODE_MODIFIED:
-      if (from_user) user_fault(frame, "store to read-only memory");
+      if (memory_modified(frame->badvaddr)) return;
+      if (from_user || (frame->badvaddr < USER_END && me->current->process != &kernel_process))
+        user_fault(frame, "store to read-only memory");
       break;
     default:
       if (from_user) user_fault(frame, "program exception");
