@@ -28,6 +28,8 @@ PUBLIC_VIEWS: Final = (
     "traps",
     "page_events",
     "schedule",
+    "dma",
+    "packets",
     "phases",
     "runs",
     "totals",

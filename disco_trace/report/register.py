@@ -33,10 +33,13 @@ _ENUMS: Final[Mapping[str, Sequence[str]]] = {
     "move_reason": schema.MOVE_REASONS,
     "page_event": schema.PAGE_EVENTS,
     "schedule_event": schema.SCHEDULE_EVENTS,
+    "dma_op": schema.DMA_OPS,
     "monitor_cause": schema.MONITOR_CAUSES,
 }
 # Kinds of a trace that views read, beside contexts and symbols.
-_TRACE_KINDS: Final = ("refs", "exceptions", "traps", "page_events", "schedule", "phases")
+_TRACE_KINDS: Final = (
+    "refs", "exceptions", "traps", "page_events", "schedule", "dma", "packets", "phases",
+)  # fmt: skip
 # A run's label begins with its policy; of what else it changes so many words follow.
 _NAMED_ELSEWHERE: Final = ("placement.policy",)
 _MOST_CHANGES: Final = 3

@@ -160,7 +160,7 @@ def test_errors_in_json(trace: Path, capsys: Capture) -> None:
 
 def test_list_and_describe(trace: Path, capsys: Capture) -> None:
     assert main(["sql", str(trace), "--list"]) == 0
-    assert len(capsys.readouterr().out.splitlines()) == 15
+    assert len(capsys.readouterr().out.splitlines()) == 17
     assert main(["sql", str(trace), "--describe", "misses", "--json"]) == 0
     body = json.loads(capsys.readouterr().out)
     assert body["view"] == "misses"

@@ -10,6 +10,7 @@ import pytest
 
 from disco_trace.report.database import PUBLIC_VIEWS, Database, connect, query
 from disco_trace.report.modules import module_files
+from tests.report.small import event, write_trace
 
 E = "seq cycle cpu vm vcpu process mode phase"
 # The promise, copied from the documentation of the views by hand.
@@ -19,6 +20,8 @@ COLUMNS = {
     "traps": f"trace {E} cause pc vaddr tlb_entries pages_zeroed bytes_copied cpus_interrupted",
     "page_events": f"trace {E} guest_page event other_vm bytes",
     "schedule": f"trace {E} event from_vcpu to_vcpu",
+    "dma": f"trace {E} device request op guest_page first_byte block bytes",
+    "packets": f"trace {E} peer pages_remapped pages_copied bytes lost",
     "phases": "trace phase cpu vm start_cycle end_cycle instructions",
     "runs": "trace run guest policy costs cpus nodes spec complete fingerprint",
     "totals": "trace run cpu metric value unit fidelity",
@@ -152,6 +155,40 @@ def database(trace: Path) -> Iterator[Database]:
 def test_rows(trace: Path, sql: str, expected: list[tuple]) -> None:
     # Each in a database of its own: the symbol tables must be filled by this very query.
     assert query([trace], sql).rows() == expected
+
+
+def test_what_devices_did(tmp_path: Path) -> None:
+    write_trace(
+        tmp_path / "io",
+        phases={1: "sort"},
+        process_names=["sorter"],
+        events=[
+            event("contexts", cycle=0, id=0),
+            event("processes", cycle=11, cpu=1, asid=7, name=0),
+            event("contexts", cycle=20, cpu=1, id=1, vcpu=1, asid=7, phase=1),
+            event("dma", cycle=91, cpu=0, device=0, request=3, op="write", address=0x9000,
+                  block=16, bytes=4096),
+            event("dma", cycle=92, cpu=1, context=6, device=4, request=1, op="ring_read",
+                  address=0x7020, bytes=16),
+            event("packets", cycle=93, cpu=1, context=6, peer=4, pages_remapped=1,
+                  pages_copied=2, bytes=5000),
+            event("packets", cycle=94, cpu=1, context=6, peer=5, bytes=60),
+        ],
+    )  # fmt: skip
+    columns = "cycle, cpu, process, mode, phase"
+    with connect([tmp_path / "io"]) as database:
+        assert database.query(
+            f"SELECT {columns}, device, request, op, guest_page, first_byte, block, bytes FROM dma"
+        ).rows() == [
+            (91, 0, "asid 0", "kernel", "", 0, 3, "write", 9, 0, 16, 4096),
+            (92, 1, "sorter", "user", "sort", 4, 1, "ring_read", 7, 0x20, 0, 16),
+        ]
+        assert database.query(
+            f"SELECT {columns}, peer, pages_remapped, pages_copied, bytes, lost FROM packets"
+        ).rows() == [
+            (93, 1, "sorter", "user", "sort", 4, 1, 2, 5000, False),
+            (94, 1, "sorter", "user", "sort", 5, 0, 0, 60, True),
+        ]
 
 
 def test_the_promised_views_are_there(database: Database) -> None:

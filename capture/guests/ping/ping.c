@@ -113,6 +113,9 @@ int main(int argc, char **argv) {
   if (message_send(9, ANSWER, message, 8)) fatal("ping: there is a port 9\n");
   if (message_receive(9, message, 8, NULL) != NO_PORT) fatal("ping: there is a port 9\n");
   if (message_send(ASK, ANSWER, message, MOST_MESSAGE + 1)) fatal("ping: too long a message\n");
+  /* Lost, since nobody listens yet; but without the port it would be refused. */
+  if (!message_send(ANSWER, ASK, message, SHORTEST))
+    fatal("ping: there is no port %u (machine.network_ports=2 makes one)\n", ANSWER);
   ping();
   overflow();
   printf("ping: %u messages of up to %u bytes, checked\n", 4 * rounds, bytes);
