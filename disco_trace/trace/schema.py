@@ -19,7 +19,7 @@ from typing import Final
 
 import numpy as np
 
-FORMAT_VERSION: Final = 1
+FORMAT_VERSION: Final = 2
 
 REF: Final = np.dtype(
     [

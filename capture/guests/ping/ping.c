@@ -40,8 +40,9 @@ static uint32_t length_of(uint32_t round) {
 
 static int answer(void *argument) {
   (void)argument;
+  receive(ANSWER, ASK, SHORTEST);
   fill(SHORTEST, 0);
-  send(ANSWER, ASK, SHORTEST); /* from here on this port listens */
+  send(ANSWER, ASK, SHORTEST);
   for (uint32_t i = 0; i < rounds; i++) {
     uint32_t length = length_of(i);
     receive(ANSWER, ASK, length);
@@ -60,6 +61,8 @@ static int answer(void *argument) {
 
 static void ping(void) {
   phase_begin(PHASE_PING);
+  /* From here on the own port listens, before anybody sends to it; the other has since `main`. */
+  send(ASK, ANSWER, SHORTEST);
   uint32_t process = process_start("answer", answer, NULL);
   receive(ASK, ANSWER, SHORTEST);
   for (uint32_t i = 0; i < rounds; i++) {
