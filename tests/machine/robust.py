@@ -253,15 +253,24 @@ def run(seed: int, instructions: int) -> dict[str, int]:
 
 
 def indices_are_checked() -> bool:
-    """Tell whether these kernels notice an index beyond its array: a TLB of too many entries."""
-    board = Board()
-    board.program("lw $t0, 0($zero)")
-    board.m.p[layout.X_TLB] = layout.MAX_TLB + 1
-    try:
-        board.run(1)
-    except IndexError:
-        return True
-    return False
+    """Tell whether these kernels notice an index beyond its array, in helpers of both kinds.
+
+    A TLB of too many entries, which a helper of a helper reads past its end, and a page filter of
+    too many, past which one that gets the machine as a pointer writes (into the next CPU's).
+    """
+    noticed = []
+    for text, size, value in (
+        ("lw $t0, 0($zero)", layout.X_TLB, layout.MAX_TLB + 1),
+        ("tlbwi", layout.X_FILTER, 128),
+    ):
+        board = Board(cpus=4)
+        board.program(text)
+        board.m.p[size] = value
+        try:
+            board.run(1)
+        except IndexError:
+            noticed.append(text)
+    return len(noticed) == 2
 
 
 if __name__ == "__main__":
