@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import tomllib
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from disco_trace.guest.elf import load_image
 from disco_trace.guest.resolve import find_guest
 from disco_trace.machine import kernel, layout
 from disco_trace.memory import layout as memory_layout
 from disco_trace.paths import data_folder
 from disco_trace.trace.schema import CONTROL, TLB_OPS
+from disco_trace.trace.writer import REF_BUFFER_ROWS
 from tests.replay.runs import rows_of, run_guest, spec_at
 
 CODE = {kind.name: kind.code for kind in CONTROL}
@@ -86,15 +87,14 @@ def executed(events) -> dict[str, dict[str, float]]:
     step ends with a retired instruction, and one that faults does not retire: the first instruction
     of a vector belongs to the same step and is not seen. That is a move from CP0 for refills.
     """
-    from disco_trace.capture import _machine
-    from disco_trace.guest.disk import own_disk
+    from disco_trace.boot import build_machine, disks_of, starts_of
     from disco_trace.requests import CaptureRequest
 
-    guest, spec = find_guest("services"), spec_at(1, 1)
-    image = load_image(guest.image, spec.machine.ram_bytes, name=guest.name)
+    spec = spec_at(1, 1)
     args = [f"rounds={ROUNDS}", "os.tick=0"]
-    request = CaptureRequest(guest="services", args=args, spec=spec, out=guest.image)
-    m = _machine(request, image, args, [own_disk(guest)])
+    request = CaptureRequest(guest="services", args=args, spec=spec, out=Path("unused"))
+    starts = starts_of(request)
+    m = build_machine(request, starts, disks_of(request, starts), REF_BUFFER_ROWS)
     memory = memory_layout.build(spec, contexts=4 * len(m.contexts))
     m.p[layout.X_EVENTS] = 0
     kernel.start(m, memory)
