@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from disco_trace.jit import helper, inline
 from disco_trace.machine.cop0 import turn_clock
 from disco_trace.machine.emit import emit
@@ -20,8 +18,7 @@ from disco_trace.machine.layout import (
     POWER,
     S_IPI_AT,
     S_IPI_LAST,
-    S_LL,
-    S_LLADDR,
+    S_VCPU,
     S_WAIT_BASE,
     S_WAKER,
     SLOT_SHIFT,
@@ -29,20 +26,14 @@ from disco_trace.machine.layout import (
     VIRTIO,
     X_CPUS,
     X_NODES,
-    X_PAGES,
     X_RAM,
 )
-from disco_trace.machine.marks import phase_mark, process_mark
+from disco_trace.machine.marks import mark
 from disco_trace.machine.slots import NEVER, SLOTS
 from disco_trace.machine.virtio import device_store, lead_line, virtio_read
 from disco_trace.memory.events import (
     CLEARED,
     INTERRUPTS,
-    PAGE_ALLOCATE,
-    PAGE_CLASS,
-    PAGE_EVENT,
-    PAGE_FREE,
-    PAGE_ZERO,
     RAISED,
 )
 
@@ -66,6 +57,18 @@ def uart_read(uart, register):
 
 
 @inline
+def uart_write(mc, uart, register, value, number):
+    """Store to a 16550A register; what is sent goes to the console, as of machine `number`."""
+    if uart[3] & 128 and register < 2:
+        uart[8 + register] = value & 255
+    elif register == 0:
+        mc.console[mc.g[G_CONSOLE]] = number << 8 | (value & 255)
+        mc.g[G_CONSOLE] += 1
+    elif register != 5 and register != 6:
+        uart[register] = value & 255
+
+
+@inline
 def post(mc, target, sender, now):
     """Send an inter-processor interrupt: it arrives when the target's clock is the sender's."""
     s = mc.s[target]
@@ -83,6 +86,36 @@ def arrive(mc, cpu, now):
     s[S_IPI_AT] = s[S_IPI_LAST] if s[S_IPI_LAST] > now else NEVER
 
 
+@inline
+def clear_interrupt(mc, m, cpu, work):
+    """Clear the inter-processor line, with what has come by now, also if nothing has looked."""
+    emit(mc, m, cpu, INTERRUPTS, work, CLEARED, IP_IPI, cpu, 0, 0, 0)
+    now = turn_clock(mc, m, cpu)
+    if mc.s[cpu, S_IPI_AT] <= now:
+        arrive(mc, cpu, now)
+    mc.cp0[cpu, CAUSE] &= ~IPI_BIT
+
+
+@inline
+def cpu_block_read(mc, cpu, offset, cpus):
+    """Return a word of the CPU block of a machine that has so many CPUs."""
+    if offset == 0x00:
+        return mc.s[cpu, S_VCPU]
+    if offset == 0x04:
+        return cpus
+    if offset == 0x08:
+        return mc.p[X_NODES]
+    if offset == 0x0C:
+        return cpu * mc.p[X_NODES] // mc.p[X_CPUS]
+    if offset == 0x18:
+        return (mc.cp0[cpu, CAUSE] >> (8 + IP_IPI)) & 1
+    if offset == 0x1C:
+        return mc.p[X_RAM]
+    if offset == 0x20:
+        return mc.g[G_LINE_CPU]
+    return 0
+
+
 @helper
 def device_read(mc, cpu, physical):
     """Return the 32-bit word that a device answers with."""
@@ -93,20 +126,7 @@ def device_read(mc, cpu, physical):
     if block == VIRTIO:
         return virtio_read(mc.virtio[(physical >> SLOT_SHIFT) & (SLOTS - 1)], physical & 0x1FC)
     if block == CPU_BLOCK:
-        if offset == 0x00:
-            return cpu
-        if offset == 0x04:
-            return mc.p[X_CPUS]
-        if offset == 0x08:
-            return mc.p[X_NODES]
-        if offset == 0x0C:
-            return cpu * mc.p[X_NODES] // mc.p[X_CPUS]
-        if offset == 0x18:
-            return (mc.cp0[cpu, CAUSE] >> (8 + IP_IPI)) & 1
-        if offset == 0x1C:
-            return mc.p[X_RAM]
-        if offset == 0x20:
-            return mc.g[G_LINE_CPU]
+        return cpu_block_read(mc, cpu, offset, mc.p[X_CPUS])
     return 0
 
 
@@ -120,14 +140,7 @@ def device_write(mc, m, cpu, physical, value, work):
     block = physical & 0xFFFFF000
     offset = physical & 0xFFC
     if block == UART:
-        register = (offset >> 2) & 7
-        if mc.uart[3] & 128 and register < 2:
-            mc.uart[8 + register] = value & 255
-        elif register == 0:
-            mc.console[mc.g[G_CONSOLE]] = value & 255
-            mc.g[G_CONSOLE] += 1
-        elif register != 5 and register != 6:
-            mc.uart[register] = value & 255
+        uart_write(mc, mc.uart, (offset >> 2) & 7, value, 0)
         return 0
     if block == POWER:
         if offset == 0:
@@ -141,12 +154,7 @@ def device_write(mc, m, cpu, physical, value, work):
             post(mc, value, cpu, turn_clock(mc, m, cpu))
             return 3
         if offset == 0x14:
-            emit(mc, m, cpu, INTERRUPTS, work, CLEARED, IP_IPI, cpu, 0, 0, 0)
-            # What has come by now goes with it, also if nothing has looked since.
-            now = turn_clock(mc, m, cpu)
-            if mc.s[cpu, S_IPI_AT] <= now:
-                arrive(mc, cpu, now)
-            mc.cp0[cpu, CAUSE] &= ~IPI_BIT
+            clear_interrupt(mc, m, cpu, work)
             return 2
         if offset == 0x20 and value < mc.p[X_CPUS]:
             lead_line(mc, value)
@@ -154,32 +162,6 @@ def device_write(mc, m, cpu, physical, value, work):
     if block == VIRTIO:
         slot = (physical >> SLOT_SHIFT) & (SLOTS - 1)
         return device_store(mc, m, cpu, slot, physical & 0x1FC, value, work)
-    if block == MARKS and offset == 0x10:
-        return 2 * process_mark(mc, m, np.int64(cpu), np.int64(value), np.int64(work))
-    if block == MARKS and offset == 0x14:
-        return 2 * phase_mark(mc, m, np.int64(cpu), np.int64(np.int32(value)), np.int64(work))
     if block == MARKS:
-        page = (value >> 12) & 0xFFFFF
-        event = -1
-        content = 0
-        if offset == 0x0:
-            event = PAGE_ALLOCATE
-        elif offset == 0x4:
-            event = PAGE_FREE
-        elif offset == 0x8:
-            event = PAGE_ZERO
-        elif offset == 0xC:
-            event = PAGE_CLASS
-            page = value >> 4
-            content = value & 15
-        if event >= 0 and page < mc.p[X_PAGES]:
-            emit(mc, m, cpu, PAGE_EVENT, work, event, page, 0, 4096, content, 0)
-            if event == PAGE_ZERO:
-                for other in range(mc.p[X_CPUS]):
-                    if mc.s[other, S_LLADDR] >> 12 == page:
-                        mc.s[other, S_LL] = 0
-                for index in range(page << 10, (page + 1) << 10):
-                    mc.ram[index] = 0
-                    mc.ops[index] = 0
-            return 2
+        return 2 * mark(mc, m, cpu, offset, value, work)
     return 0

@@ -1,6 +1,8 @@
-"""What a guest tells about itself: its phases, and the processes behind its address spaces."""
+"""What a guest tells about itself: its pages, its phases, the processes behind address spaces."""
 
 from __future__ import annotations
+
+import numpy as np
 
 from disco_trace.jit import helper
 from disco_trace.machine.emit import close_work, emit, set_context
@@ -15,16 +17,61 @@ from disco_trace.machine.layout import (
     PHASE_DEPTH,
     S_BASE,
     S_EXTRA,
+    S_LL,
+    S_LLADDR,
     S_PHASE_DEPTH,
     S_PHASES,
     S_RETIRED,
     S_SINCE,
     S_VM,
     X_CPUS,
+    X_PAGES,
     X_RAM,
     X_SAVE,
 )
-from disco_trace.memory.events import PHASES, PROCESSES
+from disco_trace.memory.events import (
+    PAGE_ALLOCATE,
+    PAGE_CLASS,
+    PAGE_EVENT,
+    PAGE_FREE,
+    PAGE_ZERO,
+    PHASES,
+    PROCESSES,
+)
+
+
+@helper
+def mark(mc, m, cpu, offset, value, work):
+    """Take a store to the board's marks; return 1 if a row was written, which consumes `work`."""
+    if offset == 0x10:
+        return process_mark(mc, m, cpu, value, work)
+    if offset == 0x14:
+        return phase_mark(mc, m, cpu, np.int64(np.int32(value)), work)
+    page = (value >> 12) & 0xFFFFF
+    event = -1
+    content = 0
+    if offset == 0x0:
+        event = PAGE_ALLOCATE
+    elif offset == 0x4:
+        event = PAGE_FREE
+    elif offset == 0x8:
+        event = PAGE_ZERO
+    elif offset == 0xC:
+        event = PAGE_CLASS
+        page = value >> 4
+        content = value & 15
+    if event < 0 or page >= mc.p[X_PAGES]:
+        return 0
+    page += mc.s[cpu, S_BASE] >> 12
+    emit(mc, m, cpu, PAGE_EVENT, work, event, page, 0, 4096, content, 0)
+    if event == PAGE_ZERO:
+        for other in range(mc.p[X_CPUS]):
+            if mc.s[other, S_LLADDR] >> 12 == page:
+                mc.s[other, S_LL] = 0
+        for index in range(page << 10, (page + 1) << 10):
+            mc.ram[index] = 0
+            mc.ops[index] = 0
+    return 1
 
 
 @helper
@@ -74,8 +121,8 @@ def process_mark(mc, m, cpu, record, work):
     if asid >= ASIDS:
         return 0
     name = name_number(mc, record + 4)
-    emit(mc, m, cpu, PROCESSES, work, mc.s[cpu, S_VM], asid, name, 0, 0, 0)
     vm = mc.s[cpu, S_VM]
+    emit(mc, m, cpu, PROCESSES, work, vm, asid, name, 0, 0, 0)
     mc.processes[vm * ASIDS + asid] = 1 + name
     for other in range(mc.p[X_CPUS]):
         if mc.cp0[other, ENTRYHI] & 255 == asid and mc.s[other, S_VM] == vm:

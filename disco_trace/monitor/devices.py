@@ -10,47 +10,38 @@ import numpy as np
 
 from disco_trace.jit import helper
 from disco_trace.machine.cop0 import turn_clock
-from disco_trace.machine.devices import IPI_BIT, arrive, post, uart_read
+from disco_trace.machine.devices import (
+    clear_interrupt,
+    cpu_block_read,
+    post,
+    uart_read,
+    uart_write,
+)
 from disco_trace.machine.emit import emit
 from disco_trace.machine.fpu.memory import float_place
 from disco_trace.machine.hot import O_SC, U, loaded, rt_of
 from disco_trace.machine.isa import IS_FLOAT
 from disco_trace.machine.layout import (
-    CAUSE,
     CPU_BLOCK,
-    G_CONSOLE,
     IP_IPI,
     MARKS,
     POWER,
-    S_BASE,
     S_DATA,
     S_IPI_AT,
     S_IPI_LAST,
     S_LL,
-    S_LLADDR,
-    S_VCPU,
     S_VM,
     S_WAIT_BASE,
     S_WAKER,
     UART,
     VIRTIO,
-    X_CPUS,
-    X_NODES,
     X_O_VM,
-    X_PAGES,
-    X_RAM,
 )
-from disco_trace.machine.marks import phase_mark, process_mark
+from disco_trace.machine.marks import mark
 from disco_trace.machine.translate import A_LOAD
 from disco_trace.machine.virtio import virtio_read
 from disco_trace.memory.events import (
-    CLEARED,
     INTERRUPTS,
-    PAGE_ALLOCATE,
-    PAGE_CLASS,
-    PAGE_EVENT,
-    PAGE_FREE,
-    PAGE_ZERO,
     RAISED,
     TRAPS,
 )
@@ -148,18 +139,7 @@ def guest_read(mc, cpu, physical):
     if block == UART:
         return uart_read(mc.mon[vm + VM_UART : vm + VM_UART + 16], (offset >> 2) & 7)
     if block == CPU_BLOCK:
-        if offset == 0x00:
-            return mc.s[cpu, S_VCPU]
-        if offset == 0x04:
-            return mc.mon[vm + VM_VCPUS]
-        if offset == 0x08:
-            return mc.p[X_NODES]
-        if offset == 0x0C:
-            return cpu * mc.p[X_NODES] // mc.p[X_CPUS]
-        if offset == 0x18:
-            return (mc.cp0[cpu, CAUSE] >> (8 + IP_IPI)) & 1
-        if offset == 0x1C:
-            return mc.p[X_RAM]
+        return cpu_block_read(mc, cpu, offset, mc.mon[vm + VM_VCPUS])
     if block == VIRTIO:
         return virtio_read(mc.virtio[0], physical & 0x1FC)
     return 0
@@ -173,15 +153,8 @@ def guest_write(mc, m, cpu, physical, value):
     number = mc.s[cpu, S_VM]
     vm = mc.p[X_O_VM] + number * VM_WORDS
     if block == UART:
-        register = (offset >> 2) & 7
-        at = vm + VM_UART
-        if mc.mon[at + 3] & 128 and register < 2:
-            mc.mon[at + 8 + register] = value & 255
-        elif register == 0:
-            mc.console[mc.g[G_CONSOLE]] = number << 8 | (value & 255)
-            mc.g[G_CONSOLE] += 1
-        elif register != 5 and register != 6:
-            mc.mon[at + register] = value & 255
+        uart = mc.mon[vm + VM_UART : vm + VM_UART + 16]
+        uart_write(mc, uart, (offset >> 2) & 7, value, number)
     elif block == POWER:
         if offset == 0:
             end_machine(mc, m, cpu, value)
@@ -191,14 +164,9 @@ def guest_write(mc, m, cpu, physical, value):
             raise_interrupt(mc, m, cpu, mc.mon[vm + VM_FIRST] + value)
             return 1
         if offset == 0x14:
-            emit(mc, m, cpu, INTERRUPTS, 0, CLEARED, IP_IPI, cpu, 0, 0, 0)
-            # What has come by now goes with it, also if nothing has looked since.
-            now = turn_clock(mc, m, cpu)
-            if mc.s[cpu, S_IPI_AT] <= now:
-                arrive(mc, cpu, now)
-            mc.cp0[cpu, CAUSE] &= ~IPI_BIT
+            clear_interrupt(mc, m, cpu, 0)
     elif block == MARKS:
-        mark(mc, m, cpu, offset, value)
+        mark(mc, m, cpu, offset, value, 0)
     return 0
 
 
@@ -216,38 +184,3 @@ def raise_interrupt(mc, m, cpu, which):
         mc.mon[at + V_S + S_IPI_LAST] = max(mc.mon[at + V_S + S_IPI_LAST], now)
         mc.s[home, S_WAIT_BASE] = now
         mc.s[home, S_WAKER] = cpu
-
-
-@helper
-def mark(mc, m, cpu, offset, value):
-    """Take what the guest tells about its pages, processes and phases."""
-    if offset == 0x10:
-        process_mark(mc, m, cpu, value, 0)
-        return
-    if offset == 0x14:
-        phase_mark(mc, m, cpu, np.int64(np.int32(value)), 0)
-        return
-    page = (value >> 12) & 0xFFFFF
-    event = -1
-    content = 0
-    if offset == 0x0:
-        event = PAGE_ALLOCATE
-    elif offset == 0x4:
-        event = PAGE_FREE
-    elif offset == 0x8:
-        event = PAGE_ZERO
-    elif offset == 0xC:
-        event = PAGE_CLASS
-        page = value >> 4
-        content = value & 15
-    if event < 0 or page >= mc.p[X_PAGES]:
-        return
-    page += mc.s[cpu, S_BASE] >> 12
-    emit(mc, m, cpu, PAGE_EVENT, 0, event, page, 0, 4096, content, 0)
-    if event == PAGE_ZERO:
-        for other in range(mc.p[X_CPUS]):
-            if mc.s[other, S_LLADDR] >> 12 == page:
-                mc.s[other, S_LL] = 0
-        for index in range(page << 10, (page + 1) << 10):
-            mc.ram[index] = 0
-            mc.ops[index] = 0
