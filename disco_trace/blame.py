@@ -135,10 +135,13 @@ def _components(run: Run) -> dict[tuple[str, str], int]:
 
     with connect([run.path]) as database:
         rows = database.rows(
-            "SELECT component, cause, sum(cycles) AS cycles FROM time_breakdown"
-            f" WHERE run = '{run.name}' GROUP BY ALL"
+            "SELECT run, component, cause, sum(cycles) AS cycles FROM time_breakdown GROUP BY ALL"
         )
-    found = {(str(r["component"]), str(r["cause"])): int(r["cycles"]) for r in rows}
+    found = {
+        (str(r["component"]), str(r["cause"])): int(r["cycles"])
+        for r in rows
+        if r["run"] == run.name
+    }
     found["ended", ""] = measure_of(run).elapsed * len(run.per_cpu) - run.totals["cycles"]
     return found
 

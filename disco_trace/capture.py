@@ -26,6 +26,7 @@ from disco_trace.checkpoint.resume import Resumed, resume
 from disco_trace.checkpoint.save import Counters, save
 from disco_trace.compile import load
 from disco_trace.config import to_dict
+from disco_trace.config.machines import machines_of
 from disco_trace.errors import DiscoError
 from disco_trace.machine import kernel
 from disco_trace.machine import layout as machine_layout
@@ -39,7 +40,6 @@ from disco_trace.machine.layout import (
 )
 from disco_trace.memory import layout as memory_layout
 from disco_trace.memory.layout import C_CLOCK, CPU_WORDS, Memory
-from disco_trace.monitor.layout import machines_of
 from disco_trace.replay.results import Results, room
 from disco_trace.requests import CaptureRequest, CaptureResult, ExitReason
 from disco_trace.trace.allocation import keep_freed_memory

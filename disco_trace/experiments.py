@@ -14,6 +14,7 @@ from typing import Final, TypeVar
 import msgspec
 
 from disco_trace.config import Spec, diff, from_dict, resolve
+from disco_trace.config.machines import virtual_machines
 from disco_trace.errors import EXIT_BUG, EXIT_GUEST, DiscoError
 from disco_trace.paths import data_folder
 from disco_trace.requests import CaptureRequest, CaptureResult, ProgressCallback
@@ -219,7 +220,7 @@ def capture_once(
     from disco_trace.cli.common import trace_path
     from disco_trace.guest.resolve import find_guest
 
-    machines = 0 if spec.monitor.kind == "none" else spec.vm.count
+    machines = len(virtual_machines(spec))
     args = tuple(arguments) or tuple(find_guest(guest).arguments)
     path = folder / f"reproduce-{trace_path(guest, spec.machine.cpus, machines).name}"
     whose = "the experiment's"

@@ -130,6 +130,13 @@ def test_accounts_add_up_to_both_runs(two):
     assert {a.account for a in accounts} == {"guest", "hardware", "idle"}
 
 
+def test_any_name_of_a_run_will_do(two):
+    name = two[0] / "runs" / "it's mine"
+    run = Run.open(replay(two[0], from_dict(captured(two[0]).spec), out=name).path)
+    busy = [a.second for a in blame.accounts_of(captured(two[0]), run) if a.account != "idle"]
+    assert sum(busy) == blame.measure_of(run).busy
+
+
 def test_one_cause_is_charged_everything_and_needs_no_replay(two):
     base = from_dict(captured(two[0]).spec)
     spec = resolve(base=base, sets=["memory.local_ns=600"])

@@ -31,6 +31,7 @@ def check(
 
         folder = common.folder_of(path)
         out.set(path=folder)
+        is_trace = False
         if (folder / RUN).is_file():
             problems = checker.check_run(folder)
         elif (folder / CHECKPOINT).is_file():
@@ -38,6 +39,7 @@ def check(
         else:
             with out.progress("checking", unit="segments") as progress:
                 problems = checker.check(folder, progress=progress)
+            is_trace = True
         errors = [p for p in problems if p.severity == "error"]
         for problem in errors:
             out.print(str(problem))
@@ -47,12 +49,11 @@ def check(
         out.set(problems=problems, errors=len(errors))
         if errors:
             out.exit_code = EXIT_NO
-        elif (folder / RUN).is_file() or (folder / CHECKPOINT).is_file():
-            out.say("every invariant holds")
-            out.next("info", folder)
         else:
-            complete = TraceReader(folder).complete
-            out.set(complete=complete)
-            cut = "" if complete else ", as far as it goes: the capture was broken off"
+            cut = ""
+            if is_trace:
+                complete = TraceReader(folder).complete
+                out.set(complete=complete)
+                cut = "" if complete else ", as far as it goes: the capture was broken off"
             out.say(f"every invariant holds{cut}")
             out.next("info", folder)

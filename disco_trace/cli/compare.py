@@ -106,8 +106,7 @@ def _run(path: Path) -> Run:
     """Return the run at a path, or the captured run of the trace there."""
     from disco_trace.trace.run import Run
 
-    common.check_exists(path, what="a run or a trace")
-    folder = path.parent if path.name in ("run.json", "manifest.json") else path
+    folder = common.folder_of(path)
     if (folder / "manifest.json").is_file():
         folder = folder / "runs" / "captured"
     run = Run.open(folder)

@@ -43,7 +43,7 @@ def at_start(
     machine runs, where `args` are the guest's.
     """
     from disco_trace.config import resolve
-    from disco_trace.config.machines import read_machines
+    from disco_trace.config.machines import read_machines, virtual_machines
     from disco_trace.guest.resolve import find_guest
 
     found = find_guest(guest)
@@ -53,7 +53,7 @@ def at_start(
         cpus = resolve(machine=machine or found.machine, **{**options, "vms": None}).machine.cpus
         options = {**options, "vms": read_machines(vms, guest, args, cpus)}
     spec = resolve(machine=machine or found.machine, **options)
-    machines = 0 if spec.monitor.kind == "none" else spec.vm.count
+    machines = len(virtual_machines(spec))
     path = common.trace_path(found.name, spec.machine.cpus, machines)
     return Origin(spec, dict(found.phases), path, image=found.image)
 

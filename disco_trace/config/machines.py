@@ -45,6 +45,11 @@ def virtual_machines(spec: Spec) -> list[VirtualMachine]:
     return [VirtualMachine(each)] * int(spec.vm.count)
 
 
+def machines_of(spec: Spec) -> int:
+    """Return how many machines share the memory: virtual ones, or the bare one."""
+    return len(virtual_machines(spec)) or 1
+
+
 def parse_machine(text: str) -> VirtualMachine:
     """Return the machine of one text of `vm.guests`; DiscoError if it is not one."""
     try:

@@ -200,10 +200,11 @@ def build(spec: Any, rows: int, disks: Sequence[Disk] = ()) -> Machine:
 
     disks: the contents of its block devices; what the guest writes is written there.
     """
+    from disco_trace.config.machines import machines_of
     from disco_trace.memory.layout import PAGE_BYTES
 
     cpus = spec.machine.cpus
-    machines = spec.vm.count if spec.monitor.kind != "none" else 1
+    machines = machines_of(spec)
     words = machines * spec.machine.ram_bytes // 4
     refs, pages, events = buffers(rows)
     p = np.zeros(N_X, np.int64)

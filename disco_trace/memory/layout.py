@@ -153,10 +153,11 @@ def build(spec: Any, *, record_misses: bool = False, contexts: int = 64) -> Memo
     Pages of RAM that are never touched cost no resident memory (zero pages).
     """
     from disco_trace.config import cycles
+    from disco_trace.config.machines import machines_of
 
     machine, memory, placement = spec.machine, spec.memory, spec.placement
     cpus, nodes = machine.cpus, machine.nodes
-    machines = spec.vm.count if spec.monitor.kind != "none" else 1
+    machines = machines_of(spec)
     pages = machines * (machine.ram_bytes >> PAGE_SHIFT)
     if placement.policy not in POLICIES:
         raise DiscoError(

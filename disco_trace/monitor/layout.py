@@ -82,11 +82,6 @@ VM_WORDS = VM_UART + 16
 NOBODY = -1
 
 
-def machines_of(spec: Any) -> int:
-    """Return how many machines share the memory: virtual ones, or the bare one."""
-    return int(spec.vm.count) if spec.monitor.kind != "none" else 1
-
-
 def attach(mc: Machine, spec: Any) -> Machine:
     """Return the machine with the monitor's state for `spec`, every virtual CPU cold and ready.
 

@@ -227,10 +227,14 @@ class TraceWriter:
                 for kind, rows in (("refs", refs), ("pages", pages))
                 if len(rows)
             }
-            for control, columns in split_events(events):
-                tasks[control.name] = self._encoders.submit(self._write_part, control.name, columns)
-            # All have ended before anything is said of one: none must write behind our back.
-            wait(tasks.values())
+            try:
+                for control, columns in split_events(events):
+                    tasks[control.name] = self._encoders.submit(
+                        self._write_part, control.name, columns
+                    )
+            finally:
+                # All have ended before anything is said of one: none must write behind our back.
+                wait(tasks.values())
             parts = {kind: task.result() for kind, task in tasks.items()}
             for kind, part in parts.items():
                 self.bytes_written += part.bytes
