@@ -18,7 +18,8 @@ from disco_trace.guest.resolve import Guest, find_guest, is_path, supervisor_for
 from disco_trace.machine import layout as machine_layout
 from disco_trace.machine.arguments import place_arguments
 from disco_trace.machine.layout import Machine
-from disco_trace.monitor.layout import VM_FIRST, VM_VCPUS, load_vcpu, vm_record
+from disco_trace.monitor.images import share_images
+from disco_trace.monitor.layout import VM_FIRST, VM_VCPUS, load_vcpu, shown_pages, vm_record
 from disco_trace.requests import CaptureRequest
 
 # General registers that a CPU starts with: argc, argv, bytes of memory.
@@ -78,15 +79,30 @@ def disks_of(request: CaptureRequest, starts: list[Start]) -> list[Disk]:
     """Return the machine's disks: those of its specification, or the guest's own."""
     if request.spec.machine.disks:
         return [open_disk(text) for text in request.spec.machine.disks]
-    own = {start.guest.name: own_disk(start.guest) for start in starts}
-    disks = {name: disk for name, disk in own.items() if disk is not None}
-    if disks and request.spec.monitor.kind != "none":
-        raise DiscoError(
-            "disks of virtual machines come with a later version",
-            expected="a guest without a disk",
-            found=", ".join(f"{name} with {disk.name}" for name, disk in disks.items()),
-        )
-    return list(disks.values())
+    return [disk for disk in _own_disks(starts).values() if disk is not None]
+
+
+def _own_disks(starts: list[Start]) -> dict[str, Disk | None]:
+    """Return the disk of each guest that has one, by the guest's name."""
+    own: dict[str, Disk | None] = {}
+    for start in starts:
+        if start.guest.name not in own:
+            own[start.guest.name] = own_disk(start.guest)
+    return own
+
+
+def mounted(request: CaptureRequest, starts: list[Start]) -> list[list[int]]:
+    """Return which of the disks each machine has: all that were asked for, or its guest's own."""
+    if request.spec.machine.disks:
+        return [list(range(len(request.spec.machine.disks)))] * len(starts)
+    names = [
+        start.guest.name
+        for start in {start.guest.name: start for start in starts}.values()
+        if start.guest.disk or start.guest.files
+    ]
+    return [
+        [names.index(start.guest.name)] if start.guest.name in names else [] for start in starts
+    ]
 
 
 def described(request: CaptureRequest, start: Start, disks: list[Disk]) -> dict[str, Any]:
@@ -134,8 +150,9 @@ def build_machine(
     """
     spec = request.spec
     contents = [(disk.words, disk.read_only) for disk in disks]
-    machine = machine_layout.build(spec, rows, contents)
-    memories = machine.ram.view(np.uint8).reshape(len(starts), -1)
+    machine = machine_layout.build(spec, rows, contents, mounted(request, starts))
+    size = spec.machine.ram_bytes
+    memories = machine.ram.view(np.uint8)[: len(starts) * size].reshape(len(starts), size)
     if spec.monitor.kind == "none":
         [start] = starts
         machine.s[:, machine_layout.S_PC] = start.image.entry
@@ -146,7 +163,16 @@ def build_machine(
     for vm, (memory, start) in enumerate(zip(memories, starts, strict=True)):
         registers = _fill(memory, request, start)
         _start_machine(machine, vm, request, start, registers)
+    share_images(machine, starts)
     return machine
+
+
+def memory_of(machine: Machine, vm: int) -> np.ndarray[Any, Any]:
+    """Return the bytes of a machine's memory as the machine sees them."""
+    size = int(machine.p[machine_layout.X_RAM])
+    if not machine.p[machine_layout.X_MONITOR]:
+        return machine.ram.view(np.uint8)[:size]
+    return machine.ram.reshape(-1, 1024)[shown_pages(machine, vm)].reshape(-1).view(np.uint8)
 
 
 def _fill(memory: np.ndarray[Any, Any], request: CaptureRequest, start: Start) -> Mapping[int, int]:

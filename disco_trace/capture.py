@@ -17,6 +17,7 @@ from disco_trace.boot import (
     build_machine,
     described,
     disks_of,
+    memory_of,
     starts_of,
     symbols_of,
     written_config,
@@ -260,6 +261,10 @@ class _Session:
         request = self.request
         if self.start is None:
             kernel.start(self.machine, self.memory)
+            page = int(kernel.announce(self.machine, self.memory, 0))
+            while page >= 0:
+                self._segment(writer)
+                page = int(kernel.announce(self.machine, self.memory, page))
         self._name_processes(writer)
         while True:
             code = int(kernel.run(self.machine, self.memory, BUDGET))
@@ -394,7 +399,7 @@ class _Session:
 
     def _dump(self) -> None:
         for address, length, path in self.request.dump:
-            data = self.machine.ram.view(np.uint8)[address : address + length].tobytes()
+            data = memory_of(self.machine, 0)[address : address + length].tobytes()
             try:
                 path.write_bytes(data)
             except OSError as error:

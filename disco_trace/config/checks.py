@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from disco_trace.config.leaves import leaves, size_text
-from disco_trace.config.machines import parse_machine
+from disco_trace.config.machines import machines_of, parse_machine
 from disco_trace.errors import DiscoError
 
 if TYPE_CHECKING:
@@ -101,19 +101,16 @@ def _check_monitor(spec: Spec) -> None:
                     hint="add --monitor disco",
                 )
         return
-    if spec.machine.disks:
-        raise DiscoError(
-            "disks of virtual machines come with a later version",
-            expected="machine.disks empty with a monitor",
-            found=", ".join(spec.machine.disks),
-        )
     if spec.vm.guests:
         _check_guests(spec.vm)
-    memory = spec.vm.count * spec.machine.ram_bytes
-    if memory > MOST_MEMORY_BYTES:
+    # What is shared has addresses of its own.
+    memory = machines_of(spec) * spec.machine.ram_bytes
+    most = MOST_MEMORY_BYTES // 2 if spec.vm.share else MOST_MEMORY_BYTES
+    if memory > most:
         raise DiscoError(
             "the virtual machines have too much memory together",
-            expected=f"vm.count x machine.ram_bytes of at most {size_text(MOST_MEMORY_BYTES)}",
+            expected=f"machines x machine.ram_bytes of at most {size_text(most)}"
+            + (", or twice that with vm.share = false" if spec.vm.share else ""),
             found=size_text(memory),
         )
 

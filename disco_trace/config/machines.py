@@ -50,6 +50,11 @@ def machines_of(spec: Spec) -> int:
     return len(virtual_machines(spec)) or 1
 
 
+def shares(spec: Spec) -> bool:
+    """Tell whether machines share pages copy on write."""
+    return spec.monitor.kind != "none" and spec.vm.share
+
+
 def parse_machine(text: str) -> VirtualMachine:
     """Return the machine of one text of `vm.guests`; DiscoError if it is not one."""
     try:

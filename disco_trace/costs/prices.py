@@ -15,7 +15,7 @@ MOVE_PRICES = ("migrate_us", "replicate_us", "collapse_us", "refused_us", "shoot
 # Causes of an entry to the monitor that have a price of their own, `<cause>_us`.
 TRAP_CAUSES = (
     "privileged", "tlb_write", "tlb_fault", "kseg0", "forward", "interrupt", "monitor_call",
-    "emulate_load", "emulate_store", "ipi", "schedule",
+    "emulate_load", "emulate_store", "ipi", "schedule", "copy_on_write", "network",
 )  # fmt: skip
 
 
@@ -62,6 +62,12 @@ class Prices(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     schedule_us: Annotated[
         Price, msgspec.Meta(description="choosing another virtual CPU, or waiting")
     ] = 0.0
+    copy_on_write_us: Annotated[
+        Price, msgspec.Meta(description="giving a shared page to a machine that writes it")
+    ] = 0.0
+    network_us: Annotated[Price, msgspec.Meta(description="passing a packet between machines")] = (
+        0.0
+    )
     tlb_entry_us: Annotated[
         Price, msgspec.Meta(description="each entry put into the hardware TLB")
     ] = 0.0

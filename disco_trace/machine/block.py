@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from disco_trace.jit import helper, inline
+from disco_trace.machine.layout import X_CONTENTS, X_MONITOR, X_PAGES, X_SHARING
 from disco_trace.machine.slots import (
+    A_PAGE,
     C_COUNT,
     C_LIST,
     C_OFFSET,
@@ -16,6 +18,7 @@ from disco_trace.machine.slots import (
     MOVE,
     POLL,
     SECTOR,
+    SLOTS,
     V_CHAIN,
     V_DISK_AT,
     V_DUE,
@@ -23,6 +26,7 @@ from disco_trace.machine.slots import (
     V_MHZ,
     V_RATE,
     V_READ_ONLY,
+    V_RESIDENT,
     V_RESULT,
     V_SECTOR,
     V_SECTORS,
@@ -33,8 +37,10 @@ from disco_trace.machine.slots import (
 from disco_trace.machine.virtqueue import (
     READ,
     WRITE,
+    ask,
     give_up,
     load,
+    own_page,
     piece,
     place_of,
     push,
@@ -43,6 +49,9 @@ from disco_trace.machine.virtqueue import (
     take_chain,
     to_writable,
 )
+from disco_trace.memory.pages import PAGE_MAP
+from disco_trace.monitor.disks import content_of_block, is_private, make_private, own_disk_byte
+from disco_trace.monitor.pages import new_content, real, show, shown_content
 
 T_IN, T_OUT, T_FLUSH, T_GET_ID = 0, 1, 4, 8
 S_OK, S_IOERR, S_UNSUPPORTED = 0, 1, 2
@@ -88,7 +97,7 @@ def begin(mc, slot):
         length = piece(v, V_CHAIN, HEADER - done)
         address = place_of(v, V_CHAIN)
         for place in range(length):
-            byte = load(mc.ram, address + place, 1)
+            byte = load(mc, slot, address + place, 1)
             at = done + place
             if at < 4:
                 kind |= byte << (8 * at)
@@ -132,15 +141,24 @@ def move(mc, slot):
     kind = v[V_TYPE]
     if kind == T_GET_ID:
         for place in range(length):
-            put(mc, address + place, 1, id_byte(slot, v[V_WRITTEN] + place))
+            put(mc, slot, address + place, 1, id_byte(slot % SLOTS, v[V_WRITTEN] + place))
         record(mc, slot, WRITE, address, length, 0)
     else:
         total = v[V_CHAIN + C_WRITE] - 1 if kind == T_IN else v[V_CHAIN + C_READ] - HEADER
         done = total - v[V_LEFT]
-        copy(mc, 4 * v[V_DISK_AT] + SECTOR * v[V_SECTOR] + done, address, length, kind == T_OUT)
+        place = 4 * v[V_DISK_AT] + SECTOR * v[V_SECTOR] + done
         block = v[V_SECTOR] + done // SECTOR
-        record(mc, slot, READ if kind == T_OUT else WRITE, address, length, block)
-        v[V_DUE] += transfer_cycles(v, length)
+        if mc.p[X_MONITOR] == 0:
+            copy(mc, slot, place, address, length, kind == T_OUT)
+        elif kind == T_OUT:
+            write_private(mc, slot, place, address, length)
+        elif not show_block(mc, slot, place, address, length):
+            read_private(mc, slot, place, address, length)
+        # Nothing moves for a block that is in memory.
+        if v[V_RESIDENT] == 0:
+            record(mc, slot, READ if kind == T_OUT else WRITE, address, length, block)
+            v[V_DUE] += transfer_cycles(v, length)
+        v[V_RESIDENT] = 0
     if kind != T_OUT:
         v[V_WRITTEN] += length
     v[V_CHAIN + C_OFFSET] += length
@@ -156,11 +174,13 @@ def id_byte(slot, at):
 
 
 @helper
-def copy(mc, disk, address, length, to_disk):
-    """Copy bytes between the disks' array (from byte `disk`) and memory."""
+def copy(mc, slot, disk, address, length, to_disk):
+    """Copy bytes of one page between the disks' array (from byte `disk`) and memory."""
+    if not to_disk:
+        own_page(mc, slot, address)
     if (disk | address | length) & 3 == 0:
         at = disk >> 2
-        word = address >> 2
+        word = real(mc, slot // SLOTS, address) >> 2
         for _ in range(length >> 2):
             if to_disk:
                 mc.disk[at] = mc.ram[word]
@@ -174,10 +194,67 @@ def copy(mc, disk, address, length, to_disk):
         at = (disk + place) >> 2
         shift = 8 * ((disk + place) & 3)
         if to_disk:
-            byte = load(mc.ram, address + place, 1) << shift
+            byte = load(mc, slot, address + place, 1) << shift
             mc.disk[at] = (mc.disk[at] & ~(255 << shift)) | byte
         else:
-            put(mc, address + place, 1, (mc.disk[at] >> shift) & 255)
+            put(mc, slot, address + place, 1, (mc.disk[at] >> shift) & 255)
+
+
+@helper
+def show_block(mc, slot, disk, address, length):
+    """Let a page show a whole block of a shared disk if that is what is read; tell if it does.
+
+    A block that is in memory already is not read again (V_RESIDENT): the page shows it, read-only.
+    """
+    v = mc.virtio[slot]
+    vm = slot // SLOTS
+    if mc.p[X_SHARING] == 0 or length != 4096 or (address | disk) & 4095 != 0:
+        return False
+    for sector in range(disk // SECTOR, disk // SECTOR + 8):
+        if is_private(mc, vm, sector):
+            return False
+    page = vm * mc.p[X_PAGES] + (address >> 12)
+    content = content_of_block(mc, disk >> 12)
+    if content >= 0:
+        v[V_RESIDENT] = 1
+        if shown_content(mc, page) == content:
+            return True
+        show(mc, page, content)
+    else:
+        content = new_content(mc, (disk >> 12) + 1)
+        show(mc, page, content)
+        word = (mc.p[X_CONTENTS] + content) << 10
+        for place in range(1024):
+            mc.ram[word + place] = mc.disk[(disk >> 2) + place]
+            mc.ops[word + place] = 0
+    ask(mc.actions, A_PAGE, slot, PAGE_MAP, page, content, 0)
+    return True
+
+
+@helper
+def write_private(mc, slot, disk, address, length):
+    """Write to a machine's own copies of a disk's sectors."""
+    vm = slot // SLOTS
+    done = 0
+    while done < length:
+        part = min(length - done, SECTOR - (disk + done) % SECTOR)
+        make_private(mc, vm, (disk + done) // SECTOR)
+        copy(mc, slot, own_disk_byte(mc, vm, disk + done), address + done, part, True)
+        done += part
+
+
+@helper
+def read_private(mc, slot, disk, address, length):
+    """Read sectors as a machine sees them: its own copies, others from the image."""
+    vm = slot // SLOTS
+    done = 0
+    while done < length:
+        part = min(length - done, SECTOR - (disk + done) % SECTOR)
+        place = disk + done
+        if is_private(mc, vm, place // SECTOR):
+            place = own_disk_byte(mc, vm, place)
+        copy(mc, slot, place, address + done, part, False)
+        done += part
 
 
 @helper
@@ -190,7 +267,7 @@ def finish(mc, slot):
         last -= 1
     at = V_CHAIN + C_LIST + 2 * last
     address = v[at] + v[at + 1] - 1
-    put(mc, address, 1, v[V_RESULT])
+    put(mc, slot, address, 1, v[V_RESULT])
     record(mc, slot, WRITE, address, 1, 0)
     if push(mc, slot, V_CHAIN, v[V_WRITTEN] + 1) < 0:
         give_up(mc, slot)

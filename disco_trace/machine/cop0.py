@@ -6,7 +6,7 @@ Source: MIPS32 Architecture for Programmers, volume III, chapters 8 and 9.
 from __future__ import annotations
 
 from disco_trace.jit import helper, inline
-from disco_trace.machine.emit import emit, set_context
+from disco_trace.machine.emit import emit, guest_address, set_context
 from disco_trace.machine.exceptions import change_status
 from disco_trace.machine.layout import (
     CAUSE,
@@ -22,7 +22,6 @@ from disco_trace.machine.layout import (
     LLADDR,
     PAGEMASK,
     RANDOM,
-    S_BASE,
     S_COUNT_OFFSET,
     S_DEADLINE,
     S_LLADDR,
@@ -73,7 +72,7 @@ def read(mc, m, cpu, register, work):
     if register == RANDOM:
         return random_entry(mc, m, cpu, work)
     if register == LLADDR:
-        return ((mc.s[cpu, S_LLADDR] - mc.s[cpu, S_BASE]) >> 4) & 0xFFFFFFFF
+        return (guest_address(mc, cpu, mc.s[cpu, S_LLADDR]) >> 4) & 0xFFFFFFFF
     return k[register] + 0
 
 

@@ -28,14 +28,45 @@ from disco_trace.machine.layout import (
     S_VCPU,
     S_VM,
     STATUS,
+    X_CONTENTS,
     X_EVENTS,
     X_MONITOR,
+    X_O_MEMMAP,
+    X_O_PMAP,
+    X_PAGES,
 )
 from disco_trace.memory.events import CONTEXTS, PAGE_EVENT, TICKS, control
 from disco_trace.memory.layout import C_CLOCK, CPU_WORDS
 from disco_trace.memory.system import cached, enter, uncommon
+from disco_trace.monitor.layout import (
+    C_FIRST,
+    CONTENT_WORDS,
+    PMAP_NEXT,
+    PMAP_WORDS,
+)
 
 KERNEL, SUPERVISOR, USER, REFILL = range(4)
+
+
+@helper
+def shower(mc, cpu, page):
+    """Return the page of the machine here that shows a content: its number in the machine."""
+    base = mc.s[cpu, S_BASE] >> 12
+    first = mc.p[X_O_MEMMAP] + (page - mc.p[X_CONTENTS]) * CONTENT_WORDS + C_FIRST
+    number = mc.mon[first] - 1
+    while number >= 0:
+        if base <= number < base + mc.p[X_PAGES]:
+            return number - base
+        number = mc.mon[mc.p[X_O_PMAP] + number * PMAP_WORDS + PMAP_NEXT] - 1
+    return mc.p[X_PAGES]
+
+
+@helper
+def guest_address(mc, cpu, address):
+    """Return what the machine here calls an address in `ram`."""
+    if address >> 12 < mc.p[X_CONTENTS]:
+        return address - mc.s[cpu, S_BASE]
+    return shower(mc, cpu, address >> 12) << 12 | (address & 4095)
 
 
 @inline
@@ -52,7 +83,8 @@ def write_ref(mc, m, cpu, kind, way, vaddr, page, pc, work):
         row["cycle"] = m.cpu[cpu * CPU_WORDS + C_CLOCK] + work
         row["vaddr"] = vaddr
         # In the trace pages have the machine's own numbers, `page` counts all machines' densely.
-        row["guest_page"] = page - (mc.s[cpu, S_BASE] >> 12)
+        number = page - (mc.s[cpu, S_BASE] >> 12)
+        row["guest_page"] = number if page < mc.p[X_CONTENTS] else shower(mc, cpu, page)
         row["pc"] = pc
         row["work"] = work
         row["context"] = context

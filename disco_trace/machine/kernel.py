@@ -234,6 +234,7 @@ from disco_trace.monitor.emulate import (
     trap_rdhwr,
 )
 from disco_trace.monitor.faults import enter_regime, guest_translate, reach, virtual_mode
+from disco_trace.monitor.images import announce_images
 from disco_trace.monitor.schedule import (
     any_stuck,
     begin,
@@ -465,6 +466,13 @@ def start(mc, m):
             begin(mc, m, cpu)
         else:
             set_context(mc, m, cpu)
+
+
+@kernel
+def announce(mc, m, first):
+    """Record shared pages of images, as many as the buffers hold; see `announce_images`."""
+    room = mc.events.shape[0] - mc.g[G_EVENTS] - 2 * ROOM
+    return announce_images(mc, m, first, min(room, 1 << 12))
 
 
 @inline
@@ -1034,6 +1042,7 @@ def compile_kernels() -> None:
     mc, m = build(spec, 4 * ROOM), build_memory(spec, contexts=4)
     mc.p[X_MAX_INSTRUCTIONS] = 0
     start(mc, m)
+    announce(mc, m, 0)
     run(mc, m, np.int64(1))
     close_interval(mc, m)
     count_register(mc, m, 0)

@@ -20,6 +20,7 @@ from disco_trace.machine.slots import (
     Disk,
     build_slots,
     join_disks,
+    places_of,
 )
 from disco_trace.state import HERE_WORDS
 from disco_trace.trace.schema import EVENT, PAGE, REF
@@ -29,13 +30,16 @@ from disco_trace.trace.schema import EVENT, PAGE, REF
     X_CPUS, X_RAM, X_TLB, X_FILTER, X_TURN, X_MULT, X_DIV, X_STOP, X_MAX_INSTRUCTIONS,
     X_FEEDBACK, X_EVENTS, X_PAGES, X_CONTEXTS_FULL, X_NODES, X_SAVE, X_FPU,
     X_MONITOR, X_MAPPED, X_VMS, X_VCPUS, X_SLICE, X_STLB_SETS,
-    X_VCPU_STRIDE, X_O_VCPU, X_O_STLB, X_O_VM, X_FPU_COSTS,
-) = range(27)  # fmt: skip
+    X_VCPU_STRIDE, X_O_VCPU, X_O_STLB, X_O_VM,
+    X_SHARING, X_CONTENTS, X_O_PMAP, X_O_MEMMAP, X_O_POOL, X_O_BLOCKS, X_O_PRIVATE, X_DISK,
+    X_FPU_COSTS,
+) = range(35)  # fmt: skip
 # X_SAVE: the phase at whose next opening the machine stops to be saved, 0 for none.
 # X_FPU_COSTS …: what FPU instructions cost, in the order of `fpu.table.COSTS`, then 0 for no cost.
 N_X = X_FPU_COSTS + 10
 # X_MONITOR: 1 with a monitor below the guests. X_RAM and X_PAGES are one machine's. X_O_…: where
-# the sections of `Machine.mon` begin (`monitor.layout`).
+# the sections of `Machine.mon` begin (`monitor.layout`). X_CONTENTS: the first page of `ram`
+# that is no machine's own (`monitor.pages`). X_DISK: words of all disks' images.
 
 # Machine.g, state that belongs to the whole machine.
 (
@@ -141,8 +145,9 @@ class Machine(NamedTuple):
     contexts: int64 [capacity, CONTEXT_WORDS]. uart: int64 [16]. mon: the monitor's own state.
     console: uint16, machine << 8 | byte. here: int64 [HERE_WORDS], the tuple itself while a kernel
     runs.
-    virtio: int64 [SLOTS, SLOT_WORDS], see `slots`. frames: uint8 [SLOTS, MOST_FRAME], what a port
-    sends. disk: uint32 words of all disks, one behind the other. actions: see `slots.A_DMA`.
+    virtio: int64 [machines × SLOTS, SLOT_WORDS], see `slots`. frames: uint8 [machines × SLOTS,
+    MOST_FRAME], what a port sends. disk: uint32 words of all disks, one behind the other, then each
+    virtual machine's own. actions: see `slots.A_DMA`.
     names: uint8 [MAX_NAMES + 1, NAME_BYTES], of which `g[G_NAMES]` are known; processes: int64
     [vms × ASIDS], 1 + the number of an address space's name, 0 for none.
     """
@@ -195,17 +200,23 @@ def config1(spec: Any) -> int:
     return 1 << 31 | size | (i & 0x1FF) << 16 | (d & 0x1FF) << 7 | spec.machine.fpu
 
 
-def build(spec: Any, rows: int, disks: Sequence[Disk] = ()) -> Machine:
+def build(
+    spec: Any,
+    rows: int,
+    disks: Sequence[Disk] = (),
+    mounted: Sequence[Sequence[int]] | None = None,
+) -> Machine:
     """Allocate a machine in the state that docs/architecture.md gives for entry, PC = 0.
 
     disks: the contents of its block devices; what the guest writes is written there.
+    mounted: which of them each virtual machine has, copy on write.
     """
-    from disco_trace.config.machines import machines_of
+    from disco_trace.config.machines import machines_of, shares
     from disco_trace.memory.layout import PAGE_BYTES
 
     cpus = spec.machine.cpus
     machines = machines_of(spec)
-    words = machines * spec.machine.ram_bytes // 4
+    words = (1 + shares(spec)) * machines * spec.machine.ram_bytes // 4
     refs, pages, events = buffers(rows)
     p = np.zeros(N_X, np.int64)
     p[X_CPUS], p[X_RAM], p[X_TLB] = cpus, spec.machine.ram_bytes, spec.machine.tlb_entries
@@ -216,6 +227,7 @@ def build(spec: Any, rows: int, disks: Sequence[Disk] = ()) -> Machine:
         p[X_FPU_COSTS + index] = getattr(spec.machine, f"fpu_{name}_cycles") - 1
     p[X_FEEDBACK], p[X_EVENTS] = spec.time.feedback == "full", 1
     p[X_PAGES], p[X_NODES] = spec.machine.ram_bytes // PAGE_BYTES, spec.machine.nodes
+    p[X_CONTENTS] = np.iinfo(np.int64).max
     p[X_STOP], p[X_MAX_INSTRUCTIONS] = -1, np.iinfo(np.int64).max
     cp0 = np.zeros((cpus, CP0_WORDS), np.uint32)
     cp0[:, PRID] = 0x00019300
@@ -241,7 +253,7 @@ def build(spec: Any, rows: int, disks: Sequence[Disk] = ()) -> Machine:
         fpr=np.zeros((cpus, FPR_WORDS), np.uint64), s=s,
         tlb=_cold_tlb(cpus), filter=np.zeros((cpus, 64), np.uint64),
         hint=np.zeros((cpus, 256), np.uint8), contexts=contexts, uart=np.zeros(16, np.int64),
-        virtio=build_slots(spec, disks), frames=np.zeros((SLOTS, MOST_FRAME), np.uint8),
+        virtio=build_slots(spec, places_of(disks)), frames=np.zeros((SLOTS, MOST_FRAME), np.uint8),
         disk=join_disks(disks), actions=np.zeros((ACTIONS, ACTION_WORDS), np.int64),
         console=np.zeros(CONSOLE_BYTES, np.uint16),
         names=np.zeros((MAX_NAMES + 1, NAME_BYTES), np.uint8),
@@ -252,7 +264,7 @@ def build(spec: Any, rows: int, disks: Sequence[Disk] = ()) -> Machine:
         return machine
     from disco_trace.monitor.layout import attach
 
-    return attach(machine, spec)
+    return attach(machine, spec, disks, mounted or [[]] * machines)
 
 
 def _cold_tlb(cpus: int) -> np.ndarray:

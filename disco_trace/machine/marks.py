@@ -25,19 +25,18 @@ from disco_trace.machine.layout import (
     S_SINCE,
     S_VM,
     X_CPUS,
+    X_MONITOR,
     X_PAGES,
     X_RAM,
     X_SAVE,
 )
 from disco_trace.memory.events import (
-    PAGE_ALLOCATE,
-    PAGE_CLASS,
     PAGE_EVENT,
-    PAGE_FREE,
-    PAGE_ZERO,
     PHASES,
     PROCESSES,
 )
+from disco_trace.memory.pages import PAGE_ALLOCATE, PAGE_CLASS, PAGE_FREE, PAGE_ZERO
+from disco_trace.monitor.pages import real, withdraw
 
 
 @helper
@@ -63,6 +62,8 @@ def mark(mc, m, cpu, offset, value, work):
     if event < 0 or page >= mc.p[X_PAGES]:
         return 0
     page += mc.s[cpu, S_BASE] >> 12
+    if mc.p[X_MONITOR] != 0 and (event == PAGE_FREE or event == PAGE_ZERO):
+        withdraw(mc, page)
     emit(mc, m, cpu, PAGE_EVENT, work, event, page, 0, 4096, content, 0)
     if event == PAGE_ZERO:
         for other in range(mc.p[X_CPUS]):
@@ -116,12 +117,11 @@ def process_mark(mc, m, cpu, record, work):
     record &= ~3
     if record + 4 + NAME_BYTES > mc.p[X_RAM]:
         return 0
-    record += mc.s[cpu, S_BASE]
-    asid = mc.ram[record >> 2] + 0
+    vm = mc.s[cpu, S_VM]
+    asid = mc.ram[real(mc, vm, record) >> 2] + 0
     if asid >= ASIDS:
         return 0
-    name = name_number(mc, record + 4)
-    vm = mc.s[cpu, S_VM]
+    name = name_number(mc, vm, record + 4)
     emit(mc, m, cpu, PROCESSES, work, vm, asid, name, 0, 0, 0)
     mc.processes[vm * ASIDS + asid] = 1 + name
     for other in range(mc.p[X_CPUS]):
@@ -133,7 +133,7 @@ def process_mark(mc, m, cpu, record, work):
 
 
 @helper
-def name_number(mc, text):
+def name_number(mc, vm, text):
     """Return the number of the name at a physical address, a new one if it was not seen before.
 
     When the table is full, all that is new has the number behind it; its last row is scratch.
@@ -142,7 +142,8 @@ def name_number(mc, text):
     row = mc.names[min(known, MAX_NAMES)]
     ended = False
     for at in range(NAME_BYTES):
-        byte = (mc.ram[(text + at) >> 2] >> (8 * ((text + at) & 3))) & 255
+        place = real(mc, vm, text + at)
+        byte = (mc.ram[place >> 2] >> (8 * (place & 3))) & 255
         ended = ended or byte == 0
         row[at] = 0 if ended else byte
     for number in range(known):

@@ -34,8 +34,14 @@ F_VERSION_1 = 1
     V_KIND, V_OFFERED, V_SECTORS, V_DISK_AT, V_READ_ONLY, V_MAC, V_LATENCY, V_MHZ, V_RATE,
     V_STATUS, V_DEVICE_SEL, V_DRIVER_SEL, V_DRIVER_LOW, V_DRIVER_HIGH, V_QUEUE_SEL, V_ISR,
     V_STATE, V_DUE, V_STARTED, V_CPU, V_REQUEST, V_TYPE, V_SECTOR, V_LEFT, V_RESULT, V_WRITTEN,
-    V_LEARNED, V_PEER, V_LENGTH, V_SENT, V_PAGES, V_QUEUES,
-) = range(32)  # fmt: skip
+    V_LEARNED, V_PEER, V_LENGTH, V_SENT, V_PAGES, V_CONTEXT, V_RESIDENT, V_REMAPPED, V_SOURCES,
+    V_SOURCE,
+) = range(36)  # fmt: skip
+
+# V_CONTEXT: in which context the driver last used the device. Of a frame, the sender's whole pages:
+# how many (V_SOURCES), and from V_SOURCE on where each lies in the frame, and its guest page.
+MOST_SOURCES = 16
+V_QUEUES = V_SOURCE + 2 * MOST_SOURCES
 
 # Words of a queue. The addresses count from when the queue was made ready, checked then; the
 # halves are what the registers hold.
@@ -64,39 +70,48 @@ SLOT_WORDS = V_PEER_CHAIN + C_LIST + 2 * CHAIN
 
 # What a step of a device wants recorded, when it is done: rows of `Machine.actions` after the
 # first, whose first word counts them. A step asks for fewer than there are.
-A_DMA, A_RAISE, A_PACKET = range(3)
+A_DMA, A_RAISE, A_PACKET, A_PAGE = range(4)
 ACTIONS, ACTION_WORDS = 64, 6
 
 
 Disk = tuple[np.ndarray[Any, Any], bool]  # uint32 words, read only
+# Where a disk stands in `Machine.disk`: first word, words, read only.
+Place = tuple[int, int, bool]
+PAGE_WORDS = 1024
 
 
-def build_slots(spec: Any, disks: Sequence[Disk]) -> np.ndarray[Any, Any]:
-    """Return the slots of a machine (int64 [SLOTS, SLOT_WORDS]) with its devices, all reset.
+def places_of(disks: Sequence[Disk], unit: int = 1) -> list[Place]:
+    """Return where disks stand that lie one behind the other, each from a multiple of `unit` on."""
+    places, at = [], 0
+    for words, read_only in disks:
+        places.append((at, len(words), read_only))
+        at += -(-len(words) // unit) * unit
+    return places
 
-    disks: contents in whole sectors; they stand one behind the other in `Machine.disk`.
-    """
+
+def build_slots(spec: Any, disks: Sequence[Place], machine_number: int = 0) -> np.ndarray[Any, Any]:
+    """Return the slots of a machine (int64 [SLOTS, SLOT_WORDS]) with its devices, all reset."""
     from disco_trace.config import cycles
 
     machine = spec.machine
     slots = np.zeros((SLOTS, SLOT_WORDS), np.int64)
     slots[:, V_DUE] = NEVER
     slots[:, V_MHZ] = machine.clock_mhz
-    at = 0
-    for row, (words, read_only) in zip(slots, disks, strict=False):
+    for row, (at, words, read_only) in zip(slots, disks, strict=False):
         row[V_KIND] = BLOCK
         row[V_OFFERED] = F_SEG_MAX | F_BLK_SIZE | F_FLUSH | F_INDIRECT
         row[V_OFFERED] |= F_READ_ONLY * read_only
-        row[V_SECTORS], row[V_DISK_AT], row[V_READ_ONLY] = 4 * len(words) // SECTOR, at, read_only
+        row[V_SECTORS], row[V_DISK_AT], row[V_READ_ONLY] = 4 * words // SECTOR, at, read_only
         row[V_LATENCY] = cycles(machine.disk_latency_ns, machine.clock_mhz)
         row[V_RATE] = machine.disk_mbytes_per_s * 8
-        at += len(words)
     for port in range(machine.network_ports):
         row = slots[FIRST_PORT + port]
         row[V_KIND] = NETWORK
         row[V_OFFERED] = F_MAC | F_LINK | F_INDIRECT
-        # Locally administered addresses 02:00:00:00:00:01 and up, first byte lowest.
-        row[V_MAC] = 0x02 | (port + 1) << 40
+        # Locally administered addresses 02:00:00:00:00:01 and up, first byte lowest; ports are
+        # counted through all machines.
+        number = machine_number * machine.network_ports + port + 1
+        row[V_MAC] = 0x02 | (number & 255) << 40 | (number >> 8) << 32
         row[V_LATENCY] = cycles(machine.network_latency_ns, machine.clock_mhz)
         row[V_RATE] = machine.network_mbits_per_s
     return slots

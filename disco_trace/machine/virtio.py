@@ -10,7 +10,7 @@ from __future__ import annotations
 from disco_trace.jit import helper, inline
 from disco_trace.machine.block import block_step
 from disco_trace.machine.cop0 import turn_clock
-from disco_trace.machine.emit import emit
+from disco_trace.machine.emit import close_work, emit
 from disco_trace.machine.layout import (
     CAUSE,
     G_DUE,
@@ -19,15 +19,21 @@ from disco_trace.machine.layout import (
     G_LINE_SLOT,
     G_TURN,
     IP_VIRTIO,
+    S_BASE,
+    S_CONTEXT,
     S_LL,
     S_LLADDR,
     S_PENDING,
     X_CPUS,
+    X_MONITOR,
+    X_O_VM,
+    X_PAGES,
 )
 from disco_trace.machine.network import TRANSMIT, is_live, network_step
 from disco_trace.machine.slots import (
     A_DMA,
     A_PACKET,
+    A_PAGE,
     BLOCK,
     CHAIN,
     F_VERSION_1,
@@ -52,6 +58,7 @@ from disco_trace.machine.slots import (
     QUEUE_WORDS,
     SECTOR,
     SLOTS,
+    V_CONTEXT,
     V_CPU,
     V_DEVICE_SEL,
     V_DRIVER_HIGH,
@@ -84,8 +91,34 @@ from disco_trace.machine.virtqueue import (
     line_is_high,
     rest,
 )
-from disco_trace.memory.events import CLEARED, DEVICE_STARTED, DMA, INTERRUPTS, PACKETS, RAISED
+from disco_trace.memory.events import (
+    CLEARED,
+    DEVICE_STARTED,
+    DMA,
+    INTERRUPTS,
+    LINE_SHIFT,
+    PACKETS,
+    PAGE_EVENT,
+    RAISED,
+    TRAPS,
+)
 from disco_trace.memory.layout import P_GRANULE_SHIFT
+from disco_trace.monitor.layout import (
+    NOBODY,
+    V_CP0,
+    V_READY,
+    VM_FIRST,
+    VM_LINE,
+    VM_LINE_CLOCK,
+    VM_LINE_SLOT,
+    VM_WORDS,
+)
+from disco_trace.monitor.layout import V_CPU as VCPU_ON
+from disco_trace.monitor.pages import real
+from disco_trace.monitor.vcpu import record
+from disco_trace.trace.schema import MONITOR_CAUSES
+
+NETWORK_WORK = MONITOR_CAUSES.index("network")
 
 LINE_BIT = 1 << (8 + IP_VIRTIO)
 
@@ -235,9 +268,9 @@ def write_status(mc, slot, value):
 @helper
 def lower(mc, slot, keep):
     """Clear bits of InterruptStatus; tell whether no device asks for the line any more."""
-    high = line_is_high(mc.virtio)
+    high = line_is_high(mc.virtio, slot)
     mc.virtio[slot, V_ISR] &= keep
-    return LOWER if high and not line_is_high(mc.virtio) else NOTHING
+    return LOWER if high and not line_is_high(mc.virtio, slot) else NOTHING
 
 
 @helper
@@ -284,13 +317,14 @@ def device_store(mc, m, cpu, slot, offset, value, work):
     if v[V_KIND] == 0:
         return 0
     mc.actions[0, 0] = 0
+    v[V_CONTEXT] = mc.s[cpu, S_CONTEXT]
     result = virtio_write(mc, slot, offset, value)
     mc.g[G_DUE] = due_of(mc.virtio)
     if result == NOTHING:
         return 0
     if result == LOWER:
         emit(mc, m, cpu, INTERRUPTS, work, CLEARED, IP_VIRTIO, slot, 0, 0, 0)
-        set_line(mc, 0)
+        set_line(mc, slot, 0)
         return 2
     # A device that the driver breaks by a register starts, and interrupts at once.
     latency = v[V_LATENCY] if result == START else 0
@@ -298,10 +332,9 @@ def device_store(mc, m, cpu, slot, offset, value, work):
     v[V_CPU] = cpu
     v[V_STARTED] = turn_clock(mc, m, cpu)
     if result == RAISE:
-        emit(mc, m, cpu, INTERRUPTS, 0, RAISED, IP_VIRTIO, slot, 0, 0, 0)
-        mc.g[G_LINE_CLOCK] = v[V_STARTED]
-        mc.g[G_LINE_SLOT] = slot
-        set_line(mc, LINE_BIT)
+        machine = slot // SLOTS
+        emit(mc, m, cpu, INTERRUPTS, 0, RAISED, IP_VIRTIO, slot, machine << LINE_SHIFT, 0, 0)
+        raise_line(mc, slot, slot, v[V_STARTED])
         return 2
     v[V_STATE] = FETCH
     v[V_DUE] = v[V_STARTED] + latency
@@ -311,10 +344,35 @@ def device_store(mc, m, cpu, slot, offset, value, work):
     return 2
 
 
-@inline
-def set_line(mc, level):
-    """Set or clear the devices' interrupt line at the CPU that it leads to."""
+@helper
+def raise_line(mc, owner, slot, clock):
+    """Raise the interrupt line of the owner's machine at a time, for what a slot has done."""
+    if mc.p[X_MONITOR] == 0:
+        mc.g[G_LINE_CLOCK] = clock
+        mc.g[G_LINE_SLOT] = slot
+    else:
+        vm = mc.p[X_O_VM] + owner // SLOTS * VM_WORDS
+        mc.mon[vm + VM_LINE_CLOCK] = clock
+        mc.mon[vm + VM_LINE_SLOT] = slot
+    set_line(mc, owner, LINE_BIT)
+
+
+@helper
+def set_line(mc, owner, level):
+    """Set or clear the interrupt line of the owner's machine at the CPU that it leads to.
+
+    A virtual CPU that waits off its CPU could run from then on.
+    """
     cpu = mc.g[G_LINE_CPU]
+    if mc.p[X_MONITOR] != 0:
+        vm = mc.p[X_O_VM] + owner // SLOTS * VM_WORDS
+        at = record(mc, mc.mon[vm + VM_FIRST] + mc.mon[vm + VM_LINE])
+        cpu = mc.mon[at + VCPU_ON]
+        if cpu == NOBODY:
+            mc.mon[at + V_CP0 + CAUSE] = (mc.mon[at + V_CP0 + CAUSE] & ~LINE_BIT) | level
+            if level != 0:
+                mc.mon[at + V_READY] = max(mc.mon[at + V_READY], mc.mon[vm + VM_LINE_CLOCK])
+            return
     mc.cp0[cpu, CAUSE] = (mc.cp0[cpu, CAUSE] & ~LINE_BIT) | level
 
 
@@ -322,16 +380,26 @@ def set_line(mc, level):
 def lead_line(mc, cpu):
     """Let the devices' interrupt line lead to another CPU."""
     level = mc.cp0[mc.g[G_LINE_CPU], CAUSE] & LINE_BIT
-    set_line(mc, 0)
+    set_line(mc, 0, 0)
     mc.g[G_LINE_CPU] = cpu
-    set_line(mc, level)
+    set_line(mc, 0, level)
+
+
+@helper
+def lead_virtual_line(mc, vm, number):
+    """Let the interrupt line of a virtual machine's devices lead to another of its virtual CPUs."""
+    owner = vm * SLOTS
+    level = LINE_BIT if line_is_high(mc.virtio, owner) else 0
+    set_line(mc, owner, 0)
+    mc.mon[mc.p[X_O_VM] + vm * VM_WORDS + VM_LINE] = number
+    set_line(mc, owner, level)
 
 
 @helper
 def due_of(slots):
     """Return the next time at which a device wants a turn."""
     due = NEVER
-    for slot in range(SLOTS):
+    for slot in range(slots.shape[0]):
         due = min(due, slots[slot, V_DUE])
     return due
 
@@ -340,10 +408,11 @@ def due_of(slots):
 def device_turn(mc, m):
     """Let the device whose time has come do one step; the lowest slot of those at one time.
 
-    What it does is recorded as the doing of the CPU whose request it is.
+    What it does is recorded as the doing of the CPU whose request it is; a virtual machine's in the
+    context in which it last used the device, as another may run there by now.
     """
     slot = 0
-    while mc.virtio[slot, V_DUE] != mc.g[G_DUE] and slot < SLOTS - 1:
+    while mc.virtio[slot, V_DUE] != mc.g[G_DUE] and slot < mc.virtio.shape[0] - 1:
         slot += 1
     v = mc.virtio[slot]
     cpu = v[V_CPU]
@@ -357,31 +426,47 @@ def device_turn(mc, m):
         network_step(mc, slot)
     mc.g[G_DUE] = due_of(mc.virtio)
     request = max(request, v[V_REQUEST])
+    s = mc.s[cpu]
+    monitored = mc.p[X_MONITOR] != 0
+    if monitored and actions[0, 0] > 0:
+        close_work(mc, m, cpu)
+    context = s[S_CONTEXT]
+    base = s[S_BASE]
     for number in range(1, actions[0, 0] + 1):
-        what, first, length = actions[number, 0], actions[number, 1], actions[number, 4]
+        action = actions[number]
+        what, owner = action[0], action[1]
+        work = s[S_PENDING]
+        s[S_PENDING] = 0
+        if monitored:
+            of = slot if what == A_PACKET else owner
+            s[S_CONTEXT] = mc.virtio[of, V_CONTEXT]
+            s[S_BASE] = (of // SLOTS * mc.p[X_PAGES]) << 12
         if what == A_DMA:
-            op, address = actions[number, 2], actions[number, 3]
+            op, address, length = action[2], action[3], action[4]
             while length > 0:
                 part = min(length, 4096 - (address & 4095))
-                work = mc.s[cpu, S_PENDING]
-                mc.s[cpu, S_PENDING] = 0
-                emit(mc, m, cpu, DMA, work, first, request, op, address, actions[number, 5], part)
+                local = owner % SLOTS
+                emit(mc, m, cpu, DMA, work, local, request, op, address, action[5], part)
+                work = 0
                 if op & 1:
-                    take_reservations(mc, m, address, address + part - 1)
+                    first = real(mc, owner // SLOTS, address)
+                    take_reservations(mc, m, first, first + part - 1)
                 address += part
                 length -= part
-            continue
-        work = mc.s[cpu, S_PENDING]
-        mc.s[cpu, S_PENDING] = 0
-        if what == A_PACKET:
-            pages, size = actions[number, 2], actions[number, 3]
-            emit(mc, m, cpu, PACKETS, work, first, 0, pages, size, 0, 0)
+        elif what == A_PAGE:
+            emit(mc, m, cpu, PAGE_EVENT, work, action[2], action[3], 0, 4096, action[4], 0)
+        elif what == A_PACKET:
+            peer = owner // SLOTS if monitored else owner
+            copied = action[3] - 4096 * action[4] if action[2] > 0 else 0
+            emit(mc, m, cpu, PACKETS, work, peer, action[4], action[2], action[3], 0, 0)
+            if monitored:
+                emit(mc, m, cpu, TRAPS, 0, NETWORK_WORK, 0, 0, 0, 0, copied)
         else:
-            since = due - v[V_STARTED]
+            since = due - v[V_STARTED] + (owner // SLOTS << LINE_SHIFT)
             emit(mc, m, cpu, INTERRUPTS, work, RAISED, IP_VIRTIO, slot, since, 0, 0)
-            mc.g[G_LINE_CLOCK] = due
-            mc.g[G_LINE_SLOT] = slot
-            set_line(mc, LINE_BIT)
+            raise_line(mc, owner, slot, due)
+        s[S_CONTEXT] = context
+        s[S_BASE] = base
 
 
 @inline

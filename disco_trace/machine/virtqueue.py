@@ -10,8 +10,10 @@ from __future__ import annotations
 import numpy as np
 
 from disco_trace.jit import helper, inline
+from disco_trace.machine.layout import X_PAGES, X_RAM, X_SHARING
 from disco_trace.machine.slots import (
     A_DMA,
+    A_PAGE,
     A_RAISE,
     C_AT,
     C_COUNT,
@@ -53,6 +55,8 @@ from disco_trace.machine.slots import (
     V_STATE,
     V_STATUS,
 )
+from disco_trace.memory.pages import PAGE_BREAK
+from disco_trace.monitor.pages import break_share, real, shows_content
 from disco_trace.trace.schema import DMA_OPS
 
 READ, WRITE, RING_READ, RING_WRITE = (
@@ -67,31 +71,45 @@ TABLE_BYTES = 16 * CHAIN
 
 @inline
 def in_ram(mc, address, length):
-    """Tell whether a stretch lies in memory; neither number need be sensible."""
-    size = 4 * mc.ram.shape[0]
+    """Tell whether a stretch lies in a machine's memory; neither number need be sensible."""
+    size = mc.p[X_RAM]
     return 0 <= length <= size and 0 <= address <= size - length
 
 
 @helper
-def load(ram, address, size):
-    """Return a little-endian number of up to 8 bytes at any address in memory."""
+def load(mc, slot, address, size):
+    """Return a little-endian number of up to 8 bytes at any address in a device's machine."""
     value = np.int64(0)
     for place in range(size):
-        at = address + place
-        byte = (np.int64(ram[at >> 2]) >> (8 * (at & 3))) & 255
+        at = real(mc, slot // SLOTS, address + place)
+        byte = (np.int64(mc.ram[at >> 2]) >> (8 * (at & 3))) & 255
         value |= byte << (8 * place)
     return value
 
 
 @helper
-def put(mc, address, size, value):
-    """Store a little-endian number at any address in memory."""
+def put(mc, slot, address, size, value):
+    """Store a little-endian number at any address in a device's machine."""
     for place in range(size):
-        at = (address + place) >> 2
-        shift = 8 * ((address + place) & 3)
+        if place == 0 or (address + place) & 4095 == 0:
+            own_page(mc, slot, address + place)
+        byte_at = real(mc, slot // SLOTS, address + place)
+        at = byte_at >> 2
+        shift = 8 * (byte_at & 3)
         byte = ((value >> (8 * place)) & 255) << shift
         mc.ram[at] = (np.int64(mc.ram[at]) & ~(255 << shift)) | byte
         mc.ops[at] = 0
+
+
+@helper
+def own_page(mc, slot, address):
+    """Give a page that a device is about to write to its machine alone, if others show it too."""
+    if mc.p[X_SHARING] == 0:
+        return
+    page = slot // SLOTS * mc.p[X_PAGES] + (address >> 12)
+    if shows_content(mc, page):
+        break_share(mc, page)
+        ask(mc.actions, A_PAGE, slot, PAGE_BREAK, page, 0, 0)
 
 
 @helper
@@ -115,10 +133,11 @@ def record(mc, owner, op, address, length, block):
 
 
 @helper
-def line_is_high(slots):
-    """Tell whether any device asks for an interrupt."""
+def line_is_high(slots, owner):
+    """Tell whether any device of the owner's machine asks for an interrupt."""
     high = np.int64(0)
-    for slot in range(SLOTS):
+    first = owner - owner % SLOTS
+    for slot in range(first, first + SLOTS):
         high |= slots[slot, V_ISR]
     return high != 0
 
@@ -126,10 +145,10 @@ def line_is_high(slots):
 @helper
 def interrupt(mc, owner, bit):
     """Set a bit of a device's InterruptStatus; the line rises if it was low."""
-    high = line_is_high(mc.virtio)
+    high = line_is_high(mc.virtio, owner)
     mc.virtio[owner, V_ISR] |= bit
     if not high:
-        ask(mc.actions, A_RAISE, 0, 0, 0, 0, 0)
+        ask(mc.actions, A_RAISE, owner, 0, 0, 0, 0)
 
 
 @inline
@@ -157,7 +176,7 @@ def available(mc, owner, queue):
     if q[at + Q_READY] == 0:
         return 0
     record(mc, owner, RING_READ, q[at + Q_AVAIL] + 2, 2, 0)
-    ahead = (load(mc.ram, q[at + Q_AVAIL] + 2, 2) - q[at + Q_LAST]) & 0xFFFF
+    ahead = (load(mc, owner, q[at + Q_AVAIL] + 2, 2) - q[at + Q_LAST]) & 0xFFFF
     return ahead if ahead <= q[at + Q_NUM] else -1
 
 
@@ -174,7 +193,7 @@ def pop(mc, slot, base, owner, queue):
     q = mc.virtio[owner]
     entry = q[at + Q_AVAIL] + 4 + 2 * (q[at + Q_LAST] & (q[at + Q_NUM] - 1))
     record(mc, owner, RING_READ, entry, 2, 0)
-    head = load(mc.ram, entry, 2)
+    head = load(mc, owner, entry, 2)
     if head >= q[at + Q_NUM]:
         return -1
     q[at + Q_LAST] = (q[at + Q_LAST] + 1) & 0xFFFF
@@ -202,10 +221,10 @@ def gather(mc, slot, base):
     owner = v[base + C_OWNER]
     address = v[base + C_TABLE] + 16 * v[base + C_NEXT]
     record(mc, owner, RING_READ, address, 16, 0)
-    place = load(mc.ram, address, 8)
-    length = load(mc.ram, address + 8, 4)
-    flags = load(mc.ram, address + 12, 2)
-    following = load(mc.ram, address + 14, 2)
+    place = load(mc, owner, address, 8)
+    length = load(mc, owner, address + 8, 4)
+    flags = load(mc, owner, address + 12, 2)
+    following = load(mc, owner, address + 14, 2)
     if not in_ram(mc, place, length):
         return -1
     if flags & D_INDIRECT:
@@ -314,13 +333,13 @@ def push(mc, slot, base, written):
         return -1
     used = q[at + Q_USED]
     entry = used + 4 + 8 * (q[at + Q_USED_INDEX] & (q[at + Q_NUM] - 1))
-    put(mc, entry, 4, v[base + C_HEAD])
-    put(mc, entry + 4, 4, written)
+    put(mc, owner, entry, 4, v[base + C_HEAD])
+    put(mc, owner, entry + 4, 4, written)
     record(mc, owner, RING_WRITE, entry, 8, 0)
     q[at + Q_USED_INDEX] = (q[at + Q_USED_INDEX] + 1) & 0xFFFF
-    put(mc, used + 2, 2, q[at + Q_USED_INDEX])
+    put(mc, owner, used + 2, 2, q[at + Q_USED_INDEX])
     record(mc, owner, RING_WRITE, used + 2, 2, 0)
     record(mc, owner, RING_READ, q[at + Q_AVAIL], 2, 0)
-    if load(mc.ram, q[at + Q_AVAIL], 2) & NO_INTERRUPT == 0:
+    if load(mc, owner, q[at + Q_AVAIL], 2) & NO_INTERRUPT == 0:
         interrupt(mc, owner, USED_BUFFER)
     return 0

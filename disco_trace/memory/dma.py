@@ -19,8 +19,8 @@ from disco_trace.memory.layout import (
     P_CPUS,
     P_GRANULE_SHIFT,
     P_L2_SHIFT,
+    P_NAMES,
     P_NODES,
-    P_PAGES,
     PAGE_WORDS,
 )
 from disco_trace.memory.second_level import (
@@ -35,7 +35,7 @@ from disco_trace.memory.system import collapse
 
 @helper
 def dma(m, cpu, seq, write, address, length):
-    """Let a device read or (`write`) write bytes of one guest page on behalf of a CPU.
+    """Let a device read or (`write`) write bytes of one page, by its name, on behalf of a CPU.
 
     What lies beyond the page, or beyond the guest's memory, is left out.
     """
@@ -43,7 +43,7 @@ def dma(m, cpu, seq, write, address, length):
     page = address >> 12
     first = address & 4095
     end = min(first + min(length, 4096), 4096)
-    if page < 0 or page >= p[P_PAGES] or end <= first:
+    if page < 0 or page >= p[P_NAMES] or end <= first:
         return
     if m.page[page * PAGE_WORDS + G_REPLICATED] != 0:
         # Read-only copies are clean everywhere; a write has to leave one page.

@@ -19,24 +19,25 @@ from disco_trace.memory.layout import (
     M_MONITOR,
     M_TLB_MISSES,
     M_TRAPS,
-    MOST_DEVICES,
     P_COPY_COST,
     P_CPU_COST,
     P_CPUS,
+    P_DEVICES,
     P_ENTRY_COST,
     P_FEEDBACK,
     P_PAGES,
     P_PRICES,
     P_RETOUCH,
     P_ZERO_COST,
+    SLOTS_OF_A_MACHINE,
 )
+from disco_trace.memory.pages import name_of, page_event
 from disco_trace.memory.placement import charge
-from disco_trace.memory.system import count, drop_page, enter, idle, retouch
+from disco_trace.memory.system import count, enter, idle, retouch
 from disco_trace.trace.schema import (
     CONTROL,
     INTERRUPT_EVENTS,
     MONITOR_CAUSES,
-    PAGE_EVENTS,
     PHASE_EVENTS,
     SCHEDULE_EVENTS,
     WAIT_CAUSES,
@@ -64,11 +65,9 @@ CLEARED = INTERRUPT_EVENTS.index("cleared")
 TAKEN = INTERRUPT_EVENTS.index("taken")
 TIMER_PROGRAMMED = INTERRUPT_EVENTS.index("timer_programmed")
 DEVICE_STARTED = INTERRUPT_EVENTS.index("device_started")
+# Of an interrupt of a device: whose line rises, above the time since the device was started.
+LINE_SHIFT = 48
 DEVICE_LINE = 4  # Cause.IP bit of the devices: `target` is a slot, not a CPU
-PAGE_ALLOCATE = PAGE_EVENTS.index("allocate")
-PAGE_FREE = PAGE_EVENTS.index("free")
-PAGE_ZERO = PAGE_EVENTS.index("zero")
-PAGE_CLASS = PAGE_EVENTS.index("class")
 RAN, SWITCH_PREEMPT, SWITCH_IDLE, SWITCH_MIGRATE, STOPPED = (
     SCHEDULE_EVENTS.index(name) for name in ("run", "preempt", "idle", "migrate", "stop")
 )
@@ -98,6 +97,19 @@ def trap(m, cpu, cause, entries, pages_and_cpus, copied):
 
 
 @inline
+def device(m, slot):
+    """Return the number of a device among all machines' slots; 0 for one that is not there."""
+    return slot if 0 <= slot < m.p[P_DEVICES] else 0
+
+
+@inline
+def line_of(m, slot):
+    """Return where it stands when the interrupt line of a device's machine rose last."""
+    machine = device(m, slot) // SLOTS_OF_A_MACHINE
+    return F_LINE if machine == 0 else F_DEVICE + m.p[P_DEVICES] + machine - 1
+
+
+@inline
 def control(m, kind, cpu, context, work, instructions, seq, a0, a1, a2, a3, a4, a5):
     """Account for a control row, then do what it says to clocks and pages.
 
@@ -119,9 +131,11 @@ def control(m, kind, cpu, context, work, instructions, seq, a0, a1, a2, a3, a4, 
         trap(m, cpu, a0, a3, a4, a5)
     elif kind == INTERRUPTS:
         if a0 == DEVICE_STARTED:
-            m.fill[F_DEVICE + (a2 & (MOST_DEVICES - 1))] = m.cpu[cpu * CPU_WORDS + C_CLOCK]
+            m.fill[F_DEVICE + device(m, a2)] = m.cpu[cpu * CPU_WORDS + C_CLOCK]
         elif a0 == RAISED and a1 == DEVICE_LINE:
-            m.fill[F_LINE] = m.fill[F_DEVICE + (a2 & (MOST_DEVICES - 1))] + a3
+            since = a3 & ((1 << LINE_SHIFT) - 1)
+            line = line_of(m, (a3 >> LINE_SHIFT) * SLOTS_OF_A_MACHINE)
+            m.fill[line] = m.fill[F_DEVICE + device(m, a2)] + since
         elif a0 == RAISED and 0 <= a2 < m.p[P_CPUS]:
             m.cpu[a2 * CPU_WORDS + C_RAISE] = m.cpu[cpu * CPU_WORDS + C_CLOCK]
     elif kind == WAITS:
@@ -136,14 +150,14 @@ def control(m, kind, cpu, context, work, instructions, seq, a0, a1, a2, a3, a4, 
                     until = m.cpu[cpu * CPU_WORDS + C_RAISE] + a3
                     length = max(0, until - m.cpu[cpu * CPU_WORDS + C_CLOCK])
                 elif a1 == BY_DEVICE:
-                    until = m.fill[F_LINE] + a3
+                    until = m.fill[line_of(m, a2)] + a3
                     length = max(0, until - m.cpu[cpu * CPU_WORDS + C_CLOCK])
             idle(m, cpu, length)
     elif kind == PAGE_EVENT:
-        if (a0 == PAGE_FREE or a0 == PAGE_ZERO) and 0 <= a1 < m.p[P_PAGES]:
-            drop_page(m, a1)
+        page_event(m, cpu, seq, a0, a1, a4)
     elif kind == DMA:
-        dma(m, cpu, seq, a2 & 1, a3, a5)
+        if 0 <= a3 >> 12 < m.p[P_PAGES]:
+            dma(m, cpu, seq, a2 & 1, name_of(m, a3 >> 12) << 12 | (a3 & 4095), a5)
     elif kind == PHASES:
         if a0 == PHASE_OPEN and a1 == m.p[P_RETOUCH] and a1 > 0 and m.fill[F_RETOUCHED] == 0:
             m.fill[F_RETOUCHED] = 1

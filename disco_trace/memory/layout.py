@@ -30,8 +30,12 @@ PAGE_BYTES = 1 << PAGE_SHIFT
     P_POLICY, P_INITIAL, P_NODE, P_TRIGGER, P_SHARING, P_WRITE, P_MIGRATE_LIMIT,
     P_RESET, P_MAX_MOVES, P_MIGRATE_COST, P_REPLICATE_COST, P_COLLAPSE_COST, P_REFUSED_COST,
     P_INTERVAL, P_RECORD_MISSES, P_D_COLOURS, P_I_COLOURS, P_RETOUCH, P_FEEDBACK,
-    P_SHOOTDOWN, P_ENTRY_COST, P_ZERO_COST, P_COPY_COST, P_CPU_COST, P_VM_PAGES, P_PRICES,
-) = range(59)  # fmt: skip
+    P_SHOOTDOWN, P_ENTRY_COST, P_ZERO_COST, P_COPY_COST, P_CPU_COST, P_VM_PAGES, P_NAMES,
+    P_DEVICES, P_NODE_SHARE, P_PRICES,
+) = range(62)  # fmt: skip
+# P_PAGES counts the pages of all guests, P_NAMES the names that pages may have: with sharing each
+# may also have that of a content which several guest pages show (`memory.pages`). P_NODE_SHARE is
+# how many guest pages a node's memory stands for under the policy `guest`.
 # P_PRICES … hold the price of an entry to the monitor by cause.
 N_PARAMETERS = P_PRICES + len(MONITOR_CAUSES)
 
@@ -44,9 +48,10 @@ CPU_WORDS = 8
 
 # Counters and flags that belong to nobody else, Memory.fill.
 F_MISSES, F_MOVES, F_INTERVALS, F_ROUND_ROBIN, F_RANDOM, F_BAD, F_RETOUCHED, F_REPLICAS = range(8)
-# When the devices' interrupt line rose last, and when each device was started, on CPUs' clocks.
+# When the first machine's devices' interrupt line rose last, and when each device was started, on
+# CPUs' clocks. The other machines' lines follow behind the devices.
 F_LINE, F_DEVICE = 8, 16
-MOST_DEVICES = 8
+SLOTS_OF_A_MACHINE = 8
 
 # Per-page policy words, Memory.page[gpage * PAGE_WORDS + …].
 G_EPOCH, G_WRITES, G_MIGRATED, G_MOVES, G_REPLICATED, G_MASTER = range(6)
@@ -108,6 +113,8 @@ class Memory(NamedTuple):
     dir: four words an fline. frame_at: [pages, nodes]. frame_page: page that owns a frame, or −1.
     accounts: [cpus, contexts, metrics]. free: [nodes, 1 + node_frames]:
         a stack of freed frames, after its depth. node_next: frames of a node ever handed out.
+    alias: int32, empty without sharing: the name that each guest page has, then how many guest
+        pages show each content.
     here: int64 [HERE_WORDS], the tuple itself while a kernel runs.
     """
 
@@ -131,6 +138,7 @@ class Memory(NamedTuple):
     misses: np.ndarray
     moves: np.ndarray
     intervals: np.ndarray
+    alias: np.ndarray
     here: np.ndarray
 
 
@@ -153,7 +161,7 @@ def build(spec: Any, *, record_misses: bool = False, contexts: int = 64) -> Memo
     Pages of RAM that are never touched cost no resident memory (zero pages).
     """
     from disco_trace.config import cycles
-    from disco_trace.config.machines import machines_of
+    from disco_trace.config.machines import machines_of, shares
 
     machine, memory, placement = spec.machine, spec.memory, spec.placement
     cpus, nodes = machine.cpus, machine.nodes
@@ -166,9 +174,12 @@ def build(spec: Any, *, record_misses: bool = False, contexts: int = 64) -> Memo
             found=placement.policy,
         )
     policy = POLICIES[placement.policy]
+    # A page has one name at a time, so as many frames as pages serve for twice as many names.
+    names = 2 * pages if shares(spec) else pages
     node_frames = placement.node_frames or pages
+    node_share = -(-pages // nodes)
     if policy == GUEST:
-        node_frames = -(-pages // nodes)
+        node_frames = node_share * (names // pages)
     p = np.zeros(N_PARAMETERS, np.int64)
 
     def level(cache: Any, shift_index: int, sets_index: int, ways_index: int) -> tuple[int, int]:
@@ -181,7 +192,8 @@ def build(spec: Any, *, record_misses: bool = False, contexts: int = 64) -> Memo
     d_sets, d_ways = level(machine.l1d, P_D_SHIFT, P_D_SETS, P_D_WAYS)
     l2_sets, l2_ways = level(memory.l2, P_L2_SHIFT, P_L2_SETS, P_L2_WAYS)
     p[P_CPUS], p[P_NODES], p[P_PAGES], p[P_CONTEXTS] = cpus, nodes, pages, contexts
-    p[P_VM_PAGES] = pages // machines
+    p[P_VM_PAGES], p[P_NAMES], p[P_NODE_SHARE] = pages // machines, names, node_share
+    p[P_DEVICES] = machines * SLOTS_OF_A_MACHINE
     p[P_I_TAGS], p[P_D_TAGS] = 0, i_sets * i_ways
     p[P_I_ORDER] = p[P_D_TAGS] + d_sets * d_ways
     p[P_D_ORDER] = p[P_I_ORDER] + i_sets
@@ -235,7 +247,7 @@ def build(spec: Any, *, record_misses: bool = False, contexts: int = 64) -> Memo
             expected=f"at most {MOST_PARTS} lines: more ways, longer lines or less capacity",
             found=str(parts),
         )
-    granules = pages << (PAGE_SHIFT - int(p[P_GRANULE_SHIFT]))
+    granules = names << (PAGE_SHIFT - int(p[P_GRANULE_SHIFT]))
     frames = nodes * node_frames
     flines = (frames << PAGE_SHIFT) >> int(p[P_L2_SHIFT])
     l1 = np.zeros(cpus * int(p[P_L1_STRIDE]), np.int64)
@@ -249,23 +261,31 @@ def build(spec: Any, *, record_misses: bool = False, contexts: int = 64) -> Memo
         l2[base : base + l2_sets] = identity_order(l2_ways)
         cpu[c * CPU_WORDS + C_NODE] = c * nodes // cpus
     return Memory(
-        p=p, cpu=cpu, fill=_fill(machine.seed), l1=l1,
+        p=p, cpu=cpu, fill=_fill(machine.seed, machines), l1=l1,
         presence=np.zeros(granules * 2, np.int64), counts=np.zeros(granules * cpus, np.uint8),
         l2=l2, dir=np.zeros(flines * 4, np.int64),
-        frame_at=np.full(pages * nodes, -1, np.int32), frame_page=np.full(frames, -1, np.int32),
+        frame_at=np.full(names * nodes, -1, np.int32), frame_page=np.full(frames, -1, np.int32),
         node_next=np.zeros(nodes, np.int64), free=np.zeros(nodes * (1 + node_frames), np.int32),
-        page=np.zeros(pages * PAGE_WORDS, np.int64), hot=np.zeros(pages * nodes, np.int64),
-        heat=np.zeros(pages * nodes * 4, np.int64),
+        page=np.zeros(names * PAGE_WORDS, np.int64), hot=np.zeros(names * nodes, np.int64),
+        heat=np.zeros(names * nodes * 4, np.int64),
         accounts=np.zeros(cpus * contexts * N_METRICS, np.int64),
         interval_base=np.zeros((cpus, N_METRICS), np.int64),
         misses=np.zeros(MISS_ROWS, MISS), moves=np.zeros(MOVE_ROWS, MOVE),
-        intervals=np.zeros(INTERVAL_ROWS, INTERVAL), here=np.zeros(HERE_WORDS, np.int64),
+        intervals=np.zeros(INTERVAL_ROWS, INTERVAL), alias=_aliases(pages, names),
+        here=np.zeros(HERE_WORDS, np.int64),
     )  # fmt: skip
 
 
-def _fill(seed: int) -> np.ndarray:
+def _aliases(pages: int, names: int) -> np.ndarray:
+    """Return the names of guest pages, each its own, and of no content a guest page."""
+    if names == pages:
+        return np.zeros(0, np.int32)
+    return np.concatenate([np.arange(pages, dtype=np.int32), np.zeros(pages, np.int32)])
+
+
+def _fill(seed: int, machines: int) -> np.ndarray:
     """Return the counters and flags, with the generator of random replacement seeded."""
-    fill = np.zeros(F_DEVICE + MOST_DEVICES, np.int64)
+    fill = np.zeros(F_DEVICE + machines * SLOTS_OF_A_MACHINE + machines - 1, np.int64)
     fill[F_RANDOM] = seed & 0x7FFFFFFF
     return fill
 

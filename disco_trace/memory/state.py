@@ -73,7 +73,7 @@ from disco_trace.memory.layout import (
 Array = np.ndarray[Any, Any]
 
 # Built from the specification.
-DERIVED = ("p",)
+DERIVED = ("p", "alias")
 # What was counted: a run that goes on from a state counts from there.
 RESULTS = ("heat", "accounts", "interval_base", "misses", "moves", "intervals")
 SCRATCH = ("here",)

@@ -99,8 +99,8 @@ from disco_trace.memory.layout import (
     P_L2_SHIFT,
     P_LOCAL,
     P_MESI,
+    P_NAMES,
     P_NODES,
-    P_PAGES,
     P_POLICY,
     P_RECORD_MISSES,
     P_REMOTE,
@@ -312,7 +312,7 @@ def uncommon(m, cpu, kind, operation, vaddr, page, seq):
     if kind >= SC_DONE:
         return 0
     account(m, cpu, M_UNCACHED, 1)
-    if page >= m.p[P_PAGES]:
+    if page >= m.p[P_NAMES]:
         return stall(m, cpu, M_UNCACHED_STALL, m.p[P_DEVICE])
     node = m.cpu[cpu * CPU_WORDS + C_NODE]
     frame = m.frame_at[page * m.p[P_NODES] + node]
@@ -619,5 +619,5 @@ def drop_page(m, page):
 @helper
 def retouch(m):
     """Unplace every page, so that the next reference is a first touch again."""
-    for page in range(m.p[P_PAGES]):
+    for page in range(m.p[P_NAMES]):
         unplace_page(m, page, True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from disco_trace.jit import helper
+from disco_trace.jit import helper, inline
 from disco_trace.machine.cop0 import turn_clock
 from disco_trace.machine.devices import (
     clear_interrupt,
@@ -33,13 +33,15 @@ from disco_trace.machine.layout import (
     S_VM,
     S_WAIT_BASE,
     S_WAKER,
+    SLOT_SHIFT,
     UART,
     VIRTIO,
     X_O_VM,
 )
 from disco_trace.machine.marks import mark
+from disco_trace.machine.slots import SLOTS
 from disco_trace.machine.translate import A_LOAD
-from disco_trace.machine.virtio import virtio_read
+from disco_trace.machine.virtio import device_store, lead_virtual_line, virtio_read
 from disco_trace.memory.events import (
     INTERRUPTS,
     RAISED,
@@ -51,6 +53,7 @@ from disco_trace.monitor.layout import (
     V_HOME,
     V_S,
     VM_FIRST,
+    VM_LINE,
     VM_UART,
     VM_VCPUS,
     VM_WORDS,
@@ -139,9 +142,11 @@ def guest_read(mc, cpu, physical):
     if block == UART:
         return uart_read(mc.mon[vm + VM_UART : vm + VM_UART + 16], (offset >> 2) & 7)
     if block == CPU_BLOCK:
+        if offset == 0x20:
+            return mc.mon[vm + VM_LINE]
         return cpu_block_read(mc, cpu, offset, mc.mon[vm + VM_VCPUS])
     if block == VIRTIO:
-        return virtio_read(mc.virtio[0], physical & 0x1FC)
+        return virtio_read(mc.virtio[slot_of(mc, cpu, physical)], physical & 0x1FC)
     return 0
 
 
@@ -165,9 +170,19 @@ def guest_write(mc, m, cpu, physical, value):
             return 1
         if offset == 0x14:
             clear_interrupt(mc, m, cpu, 0)
+        if offset == 0x20 and value < mc.mon[vm + VM_VCPUS]:
+            lead_virtual_line(mc, number, value)
+    elif block == VIRTIO:
+        device_store(mc, m, cpu, slot_of(mc, cpu, physical), physical & 0x1FC, value, 0)
     elif block == MARKS:
         mark(mc, m, cpu, offset, value, 0)
     return 0
+
+
+@inline
+def slot_of(mc, cpu, physical):
+    """Return the number among all machines' slots of the one at an address."""
+    return mc.s[cpu, S_VM] * SLOTS + ((physical >> SLOT_SHIFT) & (SLOTS - 1))
 
 
 @helper

@@ -41,7 +41,8 @@ from disco_trace.machine.translate import (
     find_entry,
     is_cached,
 )
-from disco_trace.memory.events import TRAPS
+from disco_trace.memory.events import PAGE_EVENT, TRAPS
+from disco_trace.memory.pages import PAGE_BREAK
 from disco_trace.monitor.hardware import flush, insert, look_up_hardware, machine_lo
 from disco_trace.monitor.layout import (
     HW_WORDS,
@@ -49,15 +50,18 @@ from disco_trace.monitor.layout import (
     K_LO1,
     V_BOOT,
     V_BOOT_PAGE,
+    VM_BASE,
     VM_PAGES,
     VM_WORDS,
 )
+from disco_trace.monitor.pages import break_share, shown_content, shows_content
 from disco_trace.monitor.software import enter, find
 from disco_trace.monitor.vcpu import record
 from disco_trace.trace.schema import MONITOR_CAUSES
 
 TLB_FAULT = MONITOR_CAUSES.index("tlb_fault")
 DIRECT = MONITOR_CAUSES.index("kseg0")
+COPY_ON_WRITE = MONITOR_CAUSES.index("copy_on_write")
 V_D_G = 7
 
 
@@ -168,12 +172,26 @@ def fault(mc, m, cpu, mode, vaddr, access, pc, work):
         if UART <= physical < DEVICES_END and access != A_FETCH:
             return physical | DEVICE
         return -(IBE if access == A_FETCH else DBE)
+    page = mc.mon[vm + VM_BASE] + (lo >> 6)
+    if access == A_STORE and shows_content(mc, page):
+        trap_copy(mc, m, cpu, pc, vaddr, page, work)
+        work = 0
     if cause == DIRECT:
         insert(mc, cpu, hi, machine_lo(mc, cpu, lo0), machine_lo(mc, cpu, lo1))
     else:
         enter(mc, cpu, np.int64(entry), np.int64(hi), np.int64(lo0), np.int64(lo1))
     emit(mc, m, cpu, TRAPS, work, cause, pc, vaddr, 1, 0, 0)
     return TRAPPED | look_up_hardware(mc.mon, cpu * HW_WORDS, mc.p[X_TLB], vaddr, asid, access)
+
+
+@helper
+def trap_copy(mc, m, cpu, pc, vaddr, page, work):
+    """Give a page that a store wants memory of its own; record what that took."""
+    content = shown_content(mc, page)
+    result = break_share(mc, page)
+    others = max(0, (result >> 13) - 1)
+    emit(mc, m, cpu, TRAPS, work, COPY_ON_WRITE, pc, vaddr, 0, others << 32, result & 8191)
+    emit(mc, m, cpu, PAGE_EVENT, 0, PAGE_BREAK, page, 0, result & 8191, content, 0)
 
 
 @inline

@@ -8,13 +8,25 @@ direct mapping of the present regime (KSEG0, KSEG1, useg under ERL).
 from __future__ import annotations
 
 from disco_trace.jit import helper, inline
-from disco_trace.machine.layout import S_VM, T_HI, T_LO0, T_LO1, TLB_WORDS, X_O_VM, X_TLB
+from disco_trace.machine.layout import (
+    S_VM,
+    T_HI,
+    T_LO0,
+    T_LO1,
+    TLB_WORDS,
+    X_CONTENTS,
+    X_O_PMAP,
+    X_O_VM,
+    X_TLB,
+)
 from disco_trace.machine.translate import A_STORE, CACHED, MAPPED, WRITABLE, is_cached
 from disco_trace.monitor.layout import (
     EMPTY,
     HW_ENTRIES,
     HW_NEXT,
     HW_WORDS,
+    PMAP_NAME,
+    PMAP_WORDS,
     VM_BASE,
     VM_PAGES,
     VM_WORDS,
@@ -66,7 +78,11 @@ def machine_lo(mc, cpu, lo):
     page = lo >> 6
     if page >= mc.mon[vm + VM_PAGES]:
         return lo & 1
-    return ((mc.mon[vm + VM_BASE] + page) << 6) | (lo & 63)
+    at = mc.p[X_O_PMAP] + (mc.mon[vm + VM_BASE] + page) * PMAP_WORDS
+    name = mc.mon[at + PMAP_NAME]
+    # Nobody writes what others may show, too.
+    flags = lo & 63 if name < mc.p[X_CONTENTS] else lo & ~4 & 63
+    return (name << 6) | flags
 
 
 @inline

@@ -7,7 +7,7 @@ software TLB for each virtual CPU, a record for each virtual machine.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,13 +27,21 @@ from disco_trace.machine.layout import (
     S_WHICH,
     STATUS,
     TLB_WORDS,
+    X_CONTENTS,
     X_CPUS,
+    X_DISK,
     X_MAPPED,
     X_MONITOR,
+    X_O_BLOCKS,
+    X_O_MEMMAP,
+    X_O_PMAP,
+    X_O_POOL,
+    X_O_PRIVATE,
     X_O_STLB,
     X_O_VCPU,
     X_O_VM,
     X_RAM,
+    X_SHARING,
     X_SLICE,
     X_STLB_SETS,
     X_VCPU_STRIDE,
@@ -41,7 +49,17 @@ from disco_trace.machine.layout import (
     X_VMS,
     Machine,
 )
-from disco_trace.machine.slots import NEVER
+from disco_trace.machine.slots import (
+    MOST_FRAME,
+    NEVER,
+    SECTOR,
+    SLOTS,
+    Disk,
+    Place,
+    build_slots,
+    places_of,
+)
+from disco_trace.machine.slots import PAGE_WORDS as SECTION
 
 PAGE_SHIFT = 12
 
@@ -75,21 +93,38 @@ KEY_VALID = 1 << 40
 K_KEY, K_LO0, K_LO1 = range(3)
 
 # A virtual machine's record. VM_BASE and VM_PAGES are in pages; VM_FIRST is its first virtual CPU.
-VM_BASE, VM_PAGES, VM_VCPUS, VM_FIRST, VM_ENDED, VM_STATUS = range(6)
-VM_UART = 8
+# VM_LINE: which of its virtual CPUs the interrupt line of its devices leads to; when it rose last,
+# and for which slot.
+(
+    VM_BASE, VM_PAGES, VM_VCPUS, VM_FIRST, VM_ENDED, VM_STATUS, VM_LINE, VM_LINE_CLOCK,
+    VM_LINE_SLOT,
+) = range(9)  # fmt: skip
+VM_UART = 16
 VM_WORDS = VM_UART + 16
+
+# pmap, a record a guest page: the page of `ram` that it shows, and 1 + the next guest page that
+# shows the same content. memmap, a record a content: 1 + the first guest page that
+# shows it, how many do, 1 + the block of the disks that it is. Pool: how many are free, the
+# first that was never used, the free ones.
+PMAP_NAME, PMAP_NEXT, PMAP_WORDS = range(3)
+C_FIRST, C_COUNT, C_BLOCK, CONTENT_WORDS = range(4)
+POOL_DEPTH, POOL_NEXT, POOL_LIST = range(3)
 
 NOBODY = -1
 
 
-def attach(mc: Machine, spec: Any) -> Machine:
+def attach(
+    mc: Machine, spec: Any, disks: Sequence[Disk], mounted: Sequence[Sequence[int]]
+) -> Machine:
     """Return the machine with the monitor's state for `spec`, every virtual CPU cold and ready.
+
+    disks: the images; mounted: which of them each machine has.
 
     Virtual CPU registers are those of the bare machine's entry state; `load_vcpu` fills in the
     program counter and arguments.
     """
     from disco_trace.config import cycles
-    from disco_trace.config.machines import virtual_machines
+    from disco_trace.config.machines import shares, virtual_machines
 
     p = mc.p
     sizes = [machine.vcpus for machine in virtual_machines(spec)]
@@ -103,10 +138,22 @@ def attach(mc: Machine, spec: Any) -> Machine:
     p[X_O_VCPU] = int(p[X_CPUS]) * HW_WORDS
     p[X_O_STLB] = p[X_O_VCPU] + vcpus * stride
     p[X_O_VM] = p[X_O_STLB] + vcpus * (sets * STLB_SET)
-    mon = np.zeros(int(p[X_O_VM]) + vms * VM_WORDS, np.int64)
+    pages = int(p[X_RAM]) >> PAGE_SHIFT
+    images = places_of(disks, SECTION)
+    p[X_DISK] = max((at + -(-words // SECTION) * SECTION for at, words, _ in images), default=0)
+    p[X_SHARING], p[X_CONTENTS] = shares(spec), vms * pages
+    contents = vms * pages * int(p[X_SHARING])
+    p[X_O_PMAP] = p[X_O_VM] + vms * VM_WORDS
+    p[X_O_MEMMAP] = p[X_O_PMAP] + vms * pages * PMAP_WORDS
+    p[X_O_POOL] = p[X_O_MEMMAP] + contents * CONTENT_WORDS
+    p[X_O_BLOCKS] = p[X_O_POOL] + POOL_LIST + contents
+    p[X_O_PRIVATE] = p[X_O_BLOCKS] + p[X_DISK] // SECTION
+    sectors = int(p[X_DISK]) // (SECTOR // 4)
+    mon = np.zeros(int(p[X_O_PRIVATE]) + vms * (sectors // 32 + 1), np.int64)
+    pmap = mon[int(p[X_O_PMAP]) : int(p[X_O_MEMMAP])].reshape(-1, PMAP_WORDS)
+    pmap[:, PMAP_NAME] = np.arange(vms * pages)
     for cpu in range(int(p[X_CPUS])):
         mon[cpu * HW_WORDS : cpu * HW_WORDS + HW_ENTRIES : TLB_WORDS] = EMPTY
-    pages = int(p[X_RAM]) >> PAGE_SHIFT
     owners: list[tuple[int, int]] = []  # machine and number of each virtual CPU
     for vm, size in enumerate(sizes):
         at = int(p[X_O_VM]) + vm * VM_WORDS
@@ -129,8 +176,24 @@ def attach(mc: Machine, spec: Any) -> Machine:
     mc.s[:, S_VM] = NOBODY
     mc.s[:, S_SLICE] = NEVER
     mc.cp0[:, STATUS] = 0
-    mc.virtio[:] = 0  # slots of virtual machines are empty
-    return mc._replace(mon=mon)
+    return mc._replace(
+        mon=mon,
+        virtio=np.concatenate(
+            [build_slots(spec, [images[i] for i in have], vm) for vm, have in enumerate(mounted)]
+        ),
+        frames=np.zeros((vms * SLOTS, MOST_FRAME), np.uint8),
+        disk=_areas(disks, images, int(p[X_DISK]), vms),
+    )
+
+
+def _areas(
+    disks: Sequence[Disk], images: Sequence[Place], size: int, vms: int
+) -> np.ndarray[Any, Any]:
+    """Return the images, each from a whole page on, and as much room again for every machine."""
+    room = np.zeros(max(1, (1 + vms) * size), np.uint32)
+    for (words, _), (at, count, _) in zip(disks, images, strict=True):
+        room[at : at + count] = words
+    return room
 
 
 def load_vcpu(
@@ -147,6 +210,13 @@ def load_vcpu(
         mc.mon[at + V_GPR + register] = value
     if boot_page is not None:
         mc.mon[at + V_BOOT], mc.mon[at + V_BOOT_PAGE] = 1, boot_page
+
+
+def shown_pages(mc: Machine, vm: int) -> np.ndarray[Any, Any]:
+    """Return which page of `ram` each page of a machine shows."""
+    pages = int(mc.p[X_RAM]) >> PAGE_SHIFT
+    at = int(mc.p[X_O_PMAP]) + vm * pages * PMAP_WORDS
+    return mc.mon[at : at + pages * PMAP_WORDS : PMAP_WORDS]
 
 
 def vm_record(mc: Machine, vm: int) -> np.ndarray[Any, Any]:

@@ -16,6 +16,7 @@ from disco_trace.machine.layout import (
     G_EXIT,
     G_STATUS,
     IP_IPI,
+    IP_VIRTIO,
     LOCKED,
     S_DEADLINE,
     S_IPI_AT,
@@ -34,6 +35,7 @@ from disco_trace.machine.layout import (
 )
 from disco_trace.machine.slots import NEVER
 from disco_trace.memory.events import (
+    BY_DEVICE,
     BY_IPI,
     BY_TIMER,
     RAN,
@@ -63,6 +65,8 @@ from disco_trace.monitor.layout import (
     V_VM,
     VM_ENDED,
     VM_FIRST,
+    VM_LINE_CLOCK,
+    VM_LINE_SLOT,
     VM_STATUS,
     VM_VCPUS,
     VM_WORDS,
@@ -74,6 +78,7 @@ from disco_trace.trace.schema import MONITOR_CAUSES
 SCHEDULE = MONITOR_CAUSES.index("schedule")
 IP_MASK = 0xFF00
 IPI_BIT = 1 << (8 + IP_IPI)
+LINE_BIT = 1 << (8 + IP_VIRTIO)
 TIMER_ENABLED = 1 << 15
 
 
@@ -293,6 +298,10 @@ def wake_cpu(mc, m, cpu, turn_end):
             elif pending & ~IPI_BIT == 0 and mc.s[cpu, S_WAIT_BASE] <= own:
                 # It had come before the WAIT; with other stalls, in a replay, it might not have.
                 why = BY_IPI
+            elif pending & LINE_BIT and pending & ~(IPI_BIT | LINE_BIT) == 0:
+                why = BY_DEVICE
+                vm = mc.p[X_O_VM] + mc.mon[at + V_VM] * VM_WORDS
+                when = max(own, mc.mon[vm + VM_LINE_CLOCK])
         if when < end:
             end, first, cause, slack = when, which, why, lag
     if first == NOBODY and mc.p[X_VCPUS] > mc.p[X_CPUS]:
@@ -306,7 +315,10 @@ def wake_cpu(mc, m, cpu, turn_end):
     loaded = mc.mon[at + V_CPU] == cpu
     mc.s[cpu, S_WAITING] = 0
     # `end` is the deadline of a wait that time ends: the guest's timer, or the monitor's own.
-    emit(mc, m, cpu, WAITS, 0, WAIT_END, cause, mc.s[cpu, S_WAKER], slack, end - own, end)
+    waker = mc.s[cpu, S_WAKER] + 0
+    if cause == BY_DEVICE:
+        waker = mc.mon[mc.p[X_O_VM] + mc.mon[at + V_VM] * VM_WORDS + VM_LINE_SLOT]
+    emit(mc, m, cpu, WAITS, 0, WAIT_END, cause, waker, slack, end - own, end)
     if not loaded:
         # Timers and interrupts that are due by now are noticed when the virtual CPU runs.
         switch(mc, m, cpu, first, SWITCH_IDLE, 0)

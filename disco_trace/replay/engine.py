@@ -26,7 +26,9 @@ from disco_trace.trace.schema import CONTROL
 
 # Raised when the meaning of a replay changes; part of every run's name.
 ENGINE = "1"
-PAGE_EVENT_CODE = next(kind.code for kind in CONTROL if kind.name == "page_events")
+PAGE_EVENT_CODE, DMA_CODE = (
+    next(kind.code for kind in CONTROL if kind.name == name) for name in ("page_events", "dma")
+)
 
 
 def replay(
@@ -161,6 +163,8 @@ def _dense(refs: Any, events: Any, first_page: np.ndarray[Any, Any] | None) -> t
     events = np.array(events)
     mine = events["kind"] == PAGE_EVENT_CODE
     events["a1"][mine] += first_page[events["context"][mine]]
+    mine = events["kind"] == DMA_CODE
+    events["a3"][mine] += first_page[events["context"][mine]] << np.uint64(12)
     return pages + first_page[refs["context"]], events
 
 

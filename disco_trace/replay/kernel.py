@@ -6,7 +6,15 @@ import numpy as np
 
 from disco_trace.jit import kernel
 from disco_trace.memory.events import control
-from disco_trace.memory.layout import P_CONTEXTS, P_CPUS, P_D_WAYS, P_I_WAYS, P_PAGES
+from disco_trace.memory.layout import (
+    P_CONTEXTS,
+    P_CPUS,
+    P_D_WAYS,
+    P_I_WAYS,
+    P_NAMES,
+    P_PAGES,
+)
+from disco_trace.memory.pages import name_of
 from disco_trace.memory.system import (
     FETCH,
     UPGRADE,
@@ -38,6 +46,7 @@ def replay_segment(
     p = m.p
     unchecked = np.int64(0)
     have_pc = pcs.shape[0] == references
+    sharing = p[P_NAMES] != p[P_PAGES]
     while True:
         # References stand before control row e up to its sequence number.
         until = references
@@ -66,6 +75,8 @@ def replay_segment(
                 bound = p[P_I_WAYS] if kind == FETCH else p[P_D_WAYS]
                 bad = page < 0 or page >= p[P_PAGES] or way >= bound
                 if not bad:
+                    if sharing:
+                        page = np.int64(m.alias[page])
                     pc = np.int64(pcs[i]) if have_pc else np.int64(0)
                     bad = cached(m, cpu, kind, way, vaddr, page, seq, pc) < 0
                 if bad:
@@ -73,6 +84,8 @@ def replay_segment(
                     place[1] = e
                     return DAMAGED
             elif page >= 0:
+                # What is no page of a guest is a device's, of whatever number.
+                page = np.int64(name_of(m, page)) if page < p[P_PAGES] else np.int64(p[P_NAMES])
                 uncommon(m, cpu, kind, way, vaddr, page, seq)
             i += 1
         if e >= events.shape[0]:

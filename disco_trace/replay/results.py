@@ -14,6 +14,7 @@ from disco_trace.memory.layout import (
     F_MISSES,
     F_MOVES,
     P_CPUS,
+    P_NAMES,
     P_NODES,
     P_PAGES,
     P_VM_PAGES,
@@ -21,6 +22,9 @@ from disco_trace.memory.layout import (
 )
 from disco_trace.trace.run_writer import RunWriter
 from disco_trace.trace.schema import HEAT, INTERVAL, N_METRICS
+
+# The machine of a content that several may show.
+NOBODY = 0xFFFF
 
 
 class Results:
@@ -33,11 +37,11 @@ class Results:
     def drain(self, memory: Memory) -> Memory:
         """Write out what the buffers hold; return the memory system to go on with."""
         fill = memory.fill
-        several = memory.p[P_PAGES] != memory.p[P_VM_PAGES]
+        several = memory.p[P_NAMES] != memory.p[P_VM_PAGES]
         if fill[F_MISSES]:
             misses = memory.misses[: fill[F_MISSES]]
             if several:
-                misses["guest_page"] %= np.uint64(memory.p[P_VM_PAGES])
+                _, misses["guest_page"] = _own_number(memory, misses["guest_page"])
             self.writer.misses(misses)
             memory, self._spare = memory._replace(misses=self._spare), memory.misses
         if fill[F_MOVES]:
@@ -57,7 +61,7 @@ class Results:
         """
         memory = self.drain(memory)
         self.writer.intervals(_long(_last_intervals(memory)))
-        cpus, nodes, pages = (int(memory.p[i]) for i in (P_CPUS, P_NODES, P_PAGES))
+        cpus, nodes, pages = (int(memory.p[i]) for i in (P_CPUS, P_NODES, P_NAMES))
         heat = _heat(memory.heat.reshape(pages, nodes, 4))
         heat["vm"], heat["guest_page"] = _own_number(memory, heat["guest_page"])
         self.writer.heat(heat)
@@ -68,8 +72,11 @@ class Results:
 
 
 def _own_number(memory: Memory, pages: np.ndarray[Any, Any]) -> tuple[Any, Any]:
-    """Return machine and guest page for dense page numbers."""
-    return np.divmod(pages, np.uint64(memory.p[P_VM_PAGES]))
+    """Return machine and guest page for names of pages; of a content NOBODY and its number."""
+    vm, page = np.divmod(pages, np.uint64(memory.p[P_VM_PAGES]))
+    contents = pages >= memory.p[P_PAGES]
+    vm[contents], page[contents] = NOBODY, pages[contents] - np.uint64(memory.p[P_PAGES])
+    return vm, page
 
 
 def room(memory: Memory) -> bool:

@@ -3,20 +3,38 @@
 from __future__ import annotations
 
 from disco_trace.jit import inline
-from disco_trace.memory.layout import C_NODE, CPU_WORDS, F_ROUND_ROBIN, P_NODE, P_NODES, P_PAGES
+from disco_trace.memory.layout import (
+    C_NODE,
+    CPU_WORDS,
+    F_ROUND_ROBIN,
+    P_NODE,
+    P_NODE_FRAMES,
+    P_NODE_SHARE,
+    P_NODES,
+    P_PAGES,
+)
 from disco_trace.memory.placement import allocate_near
 
 
 @inline
 def place_guest(m, page):
-    """Use the address that the guest chose: the frame of the same number."""
-    return page
+    """Use the address that the guest chose: the frame of the same number.
+
+    Shared contents have frames behind those of a node's guest pages, likewise by number.
+    """
+    p = m.p
+    content = page >= p[P_PAGES]
+    number = page - p[P_PAGES] if content else page
+    node = number // p[P_NODE_SHARE]
+    first = node * p[P_NODE_FRAMES] + number - node * p[P_NODE_SHARE]
+    return first + p[P_NODE_SHARE] if content else first
 
 
 @inline
 def place_guest_node(m, page):
     """Use the node that the guest's address stands for, in a machine with room to move."""
-    return allocate_near(m, page * m.p[P_NODES] // m.p[P_PAGES])
+    number = page - m.p[P_PAGES] if page >= m.p[P_PAGES] else page
+    return allocate_near(m, number * m.p[P_NODES] // m.p[P_PAGES])
 
 
 @inline
