@@ -35,7 +35,7 @@ from disco_trace.machine.layout import (
     X_O_PMAP,
     X_PAGES,
 )
-from disco_trace.memory.events import CONTEXTS, PAGE_EVENT, TICKS, control
+from disco_trace.memory.events import CONTEXTS, DMA, PAGE_EVENT, TICKS, control
 from disco_trace.memory.layout import C_CLOCK, CPU_WORDS
 from disco_trace.memory.system import cached, enter, uncommon
 from disco_trace.monitor.layout import (
@@ -167,7 +167,7 @@ def write_row(mc, m, cpu, kind, work, a0, a1, a2, a3, a4, a5):
         row["a0"] = a0
         row["a1"] = a1 - (s[S_BASE] >> 12) if kind == PAGE_EVENT else a1
         row["a2"] = a2
-        row["a3"] = a3
+        row["a3"] = a3 - s[S_BASE] if kind == DMA else a3
         row["a4"] = a4
         row["a5"] = a5
         row["context"] = context

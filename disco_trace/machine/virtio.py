@@ -446,7 +446,8 @@ def device_turn(mc, m):
             while length > 0:
                 part = min(length, 4096 - (address & 4095))
                 local = owner % SLOTS
-                emit(mc, m, cpu, DMA, work, local, request, op, address, action[5], part)
+                place = s[S_BASE] + address
+                emit(mc, m, cpu, DMA, work, local, request, op, place, action[5], part)
                 work = 0
                 if op & 1:
                     first = real(mc, owner // SLOTS, address)
