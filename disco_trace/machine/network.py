@@ -10,10 +10,8 @@ import numpy as np
 
 from disco_trace.jit import helper, inline
 from disco_trace.machine.block import transfer_cycles
-from disco_trace.machine.layout import X_PAGES, X_SHARING
 from disco_trace.machine.slots import (
     A_PACKET,
-    A_PAGE,
     C_OFFSET,
     C_QUEUE,
     C_READ,
@@ -25,7 +23,6 @@ from disco_trace.machine.slots import (
     GATHER_PEER,
     LEAST_FRAME,
     MOST_FRAME,
-    MOST_SOURCES,
     MOVE,
     MOVE_PEER,
     NET_HEADER,
@@ -45,10 +42,7 @@ from disco_trace.machine.slots import (
     V_PEER,
     V_PEER_CHAIN,
     V_QUEUES,
-    V_REMAPPED,
     V_SENT,
-    V_SOURCE,
-    V_SOURCES,
     V_STATE,
     V_STATUS,
 )
@@ -72,8 +66,6 @@ from disco_trace.machine.virtqueue import (
     take_chain,
     to_writable,
 )
-from disco_trace.memory.pages import PAGE_MAP, PAGE_SHARE
-from disco_trace.monitor.pages import real, share_page, show, shown_content
 
 RECEIVE, TRANSMIT = 0, 1
 GROUP = 1  # bit of an address's first byte: several receivers
@@ -124,7 +116,6 @@ def begin_frame(mc, slot):
         v[V_CHAIN + C_OFFSET] += length
         done += length
     v[V_LENGTH] = 0
-    v[V_SOURCES] = 0
     v[V_LEFT] = size
     v[V_STATE] = MOVE if LEAST_FRAME <= size <= MOST_FRAME else FINISH
 
@@ -137,12 +128,6 @@ def read_frame(mc, slot):
     address = place_of(v, V_CHAIN)
     for place in range(length):
         mc.frames[slot, v[V_LENGTH] + place] = load(mc, slot, address + place, 1)
-    if length == 4096 and mc.p[X_SHARING] != 0 and v[V_SOURCES] < MOST_SOURCES:
-        # A whole page, which a receiver elsewhere may be shown; whether a device reads it is open.
-        at = V_SOURCE + 2 * v[V_SOURCES]
-        v[at] = v[V_LENGTH]
-        v[at + 1] = slot // SLOTS * mc.p[X_PAGES] + (address >> 12)
-        v[V_SOURCES] += 1
     record(mc, slot, READ, address, length, 0)
     v[V_DUE] += transfer_cycles(v, length)
     v[V_CHAIN + C_OFFSET] += length
@@ -150,7 +135,7 @@ def read_frame(mc, slot):
     v[V_LEFT] -= length
     if v[V_LEFT] == 0:
         v[V_LEARNED] = address_at(mc.frames[slot], 6)
-        v[V_PEER] = FIRST_PORT  # the first machine's
+        v[V_PEER] = slot - slot % SLOTS + FIRST_PORT
         v[V_STATE] = FORWARD
 
 
@@ -174,7 +159,8 @@ def is_for(mc, slot, port):
     if target & GROUP or port == slot:
         return port != slot
     known = False
-    for other in range(FIRST_PORT, mc.virtio.shape[0]):
+    first = slot - slot % SLOTS
+    for other in range(first + FIRST_PORT, first + SLOTS):
         if mc.virtio[other, V_KIND] == NETWORK:
             if mc.virtio[other, V_MAC] == target or mc.virtio[other, V_LEARNED] == target:
                 if other == port:
@@ -188,15 +174,11 @@ def forward(mc, slot):
     """Look for the next port that the frame is for, and take a buffer there."""
     v = mc.virtio[slot]
     port = v[V_PEER]
-    while port < mc.virtio.shape[0] and mc.virtio[port, V_KIND] != NETWORK:
-        port += 1
-    v[V_PEER] = port
-    if port >= mc.virtio.shape[0]:
+    if port >= slot - slot % SLOTS + SLOTS:
         v[V_STATE] = FINISH
         return
     v[V_PAGES] = 0
-    v[V_REMAPPED] = 0
-    if not is_for(mc, slot, port):
+    if mc.virtio[port, V_KIND] != NETWORK or not is_for(mc, slot, port):
         v[V_PEER] += 1
     elif not is_live(mc.virtio[port, V_STATUS]):
         next_port(mc, slot)
@@ -214,7 +196,7 @@ def forward(mc, slot):
 def next_port(mc, slot):
     """Record what became of the frame at this port (no pages: lost), and go on to the next."""
     v = mc.virtio[slot]
-    ask(mc.actions, A_PACKET, v[V_PEER], v[V_PAGES], v[V_LENGTH], v[V_REMAPPED], 0)
+    ask(mc.actions, A_PACKET, v[V_PEER], v[V_PAGES], v[V_LENGTH], 0, 0)
     v[V_PEER] += 1
     v[V_STATE] = FORWARD
 
@@ -259,55 +241,15 @@ def write_frame(mc, slot):
     port = v[V_PEER]
     length = piece(v, V_PEER_CHAIN, v[V_LENGTH] - v[V_SENT])
     address = place_of(v, V_PEER_CHAIN)
-    remapped = length == 4096 and remap(mc, slot, port, address)
-    if not remapped:
-        for place in range(length):
-            put(mc, port, address + place, 1, mc.frames[slot, v[V_SENT] + place])
-        record(mc, port, WRITE, address, length, 0)
+    for place in range(length):
+        put(mc, port, address + place, 1, mc.frames[slot, v[V_SENT] + place])
+    record(mc, port, WRITE, address, length, 0)
     v[V_PEER_CHAIN + C_OFFSET] += length
     v[V_SENT] += length
-    if remapped:
-        v[V_REMAPPED] += 1
-    else:
-        v[V_PAGES] += 1
+    v[V_PAGES] += 1
     if v[V_SENT] < v[V_LENGTH]:
         return
     if push(mc, slot, V_PEER_CHAIN, NET_HEADER + v[V_LENGTH]) < 0:
         give_up(mc, port)
         v[V_PAGES] = 0
-        v[V_REMAPPED] = 0
     next_port(mc, slot)
-
-
-@helper
-def remap(mc, slot, port, address):
-    """Show a receiver the sender's page in place of a copy; tell whether that could be done.
-
-    Between two machines of the virtual subnet, for a whole page at whole pages' places of both
-    that holds what was sent. It is then read-only to both (D97, section 4.5).
-    """
-    v = mc.virtio[slot]
-    vm = port // SLOTS
-    if mc.p[X_SHARING] == 0 or vm == slot // SLOTS or address & 4095 != 0:
-        return False
-    source = -1
-    for number in range(v[V_SOURCES]):
-        if v[V_SOURCE + 2 * number] == v[V_SENT]:
-            source = v[V_SOURCE + 2 * number + 1]
-    if source < 0:
-        return False
-    base = slot // SLOTS * mc.p[X_PAGES]
-    for place in range(4096):
-        at = real(mc, slot // SLOTS, ((source - base) << 12) + place)
-        byte = (mc.ram[at >> 2] >> (8 * (at & 3))) & 255
-        if byte != mc.frames[slot, v[V_SENT] + place]:
-            return False
-    content = shown_content(mc, source)
-    if content < 0:
-        content = share_page(mc, source)
-        ask(mc.actions, A_PAGE, slot, PAGE_SHARE, source, content, 0)
-    page = vm * mc.p[X_PAGES] + (address >> 12)
-    if shown_content(mc, page) != content:
-        show(mc, page, content)
-        ask(mc.actions, A_PAGE, port, PAGE_MAP, page, content, 0)
-    return True

@@ -34,14 +34,11 @@ F_VERSION_1 = 1
     V_KIND, V_OFFERED, V_SECTORS, V_DISK_AT, V_READ_ONLY, V_MAC, V_LATENCY, V_MHZ, V_RATE,
     V_STATUS, V_DEVICE_SEL, V_DRIVER_SEL, V_DRIVER_LOW, V_DRIVER_HIGH, V_QUEUE_SEL, V_ISR,
     V_STATE, V_DUE, V_STARTED, V_CPU, V_REQUEST, V_TYPE, V_SECTOR, V_LEFT, V_RESULT, V_WRITTEN,
-    V_LEARNED, V_PEER, V_LENGTH, V_SENT, V_PAGES, V_CONTEXT, V_RESIDENT, V_REMAPPED, V_SOURCES,
-    V_SOURCE,
-) = range(36)  # fmt: skip
+    V_LEARNED, V_PEER, V_LENGTH, V_SENT, V_PAGES, V_CONTEXT, V_RESIDENT, V_QUEUES,
+) = range(34)  # fmt: skip
 
-# V_CONTEXT: in which context the driver last used the device. Of a frame, the sender's whole pages:
-# how many (V_SOURCES), and from V_SOURCE on where each lies in the frame, and its guest page.
-MOST_SOURCES = 16
-V_QUEUES = V_SOURCE + 2 * MOST_SOURCES
+# V_CONTEXT: in which context the driver last used the device. V_RESIDENT: the block that is being
+# read is in memory.
 
 # Words of a queue. The addresses count from when the queue was made ready, checked then; the
 # halves are what the registers hold.
@@ -89,7 +86,7 @@ def places_of(disks: Sequence[Disk], unit: int = 1) -> list[Place]:
     return places
 
 
-def build_slots(spec: Any, disks: Sequence[Place], machine_number: int = 0) -> np.ndarray[Any, Any]:
+def build_slots(spec: Any, disks: Sequence[Place]) -> np.ndarray[Any, Any]:
     """Return the slots of a machine (int64 [SLOTS, SLOT_WORDS]) with its devices, all reset."""
     from disco_trace.config import cycles
 
@@ -108,10 +105,8 @@ def build_slots(spec: Any, disks: Sequence[Place], machine_number: int = 0) -> n
         row = slots[FIRST_PORT + port]
         row[V_KIND] = NETWORK
         row[V_OFFERED] = F_MAC | F_LINK | F_INDIRECT
-        # Locally administered addresses 02:00:00:00:00:01 and up, first byte lowest; ports are
-        # counted through all machines.
-        number = machine_number * machine.network_ports + port + 1
-        row[V_MAC] = 0x02 | (number & 255) << 40 | (number >> 8) << 32
+        # Locally administered addresses 02:00:00:00:00:01 and up, first byte lowest.
+        row[V_MAC] = 0x02 | (port + 1) << 40
         row[V_LATENCY] = cycles(machine.network_latency_ns, machine.clock_mhz)
         row[V_RATE] = machine.network_mbits_per_s
     return slots

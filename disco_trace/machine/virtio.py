@@ -457,9 +457,9 @@ def device_turn(mc, m):
         elif what == A_PAGE:
             emit(mc, m, cpu, PAGE_EVENT, work, action[2], action[3], 0, 4096, action[4], 0)
         elif what == A_PACKET:
-            peer = owner // SLOTS if monitored else owner
-            copied = action[3] - 4096 * action[4] if action[2] > 0 else 0
-            emit(mc, m, cpu, PACKETS, work, peer, action[4], action[2], action[3], 0, 0)
+            peer = owner % SLOTS
+            copied = action[3] if action[2] > 0 else 0
+            emit(mc, m, cpu, PACKETS, work, peer, 0, action[2], action[3], 0, 0)
             if monitored:
                 emit(mc, m, cpu, TRAPS, 0, NETWORK_WORK, 0, 0, 0, 0, copied)
         else:

@@ -1,7 +1,7 @@
 """Names of pages: a guest page has its own, or that of a content which several guest pages show.
 
 Memory is shared between machines copy on write (D97, section 4.4): pages of their images, blocks of
-a disk, messages. Everything else in the memory system goes by names. A name is a number: guest
+a disk. Everything else in the memory system goes by names. A name is a number: guest
 pages of all machines densely, then contents. `Memory.alias` follows from the trace's `page_events`
 alone, so that capture and replay agree; a content that no guest page shows any more is dropped
 here, so at most as many names as there are guest pages have frames, whatever a trace contains.
@@ -28,7 +28,6 @@ from disco_trace.trace.schema import PAGE_EVENTS
 
 PAGE_ALLOCATE = PAGE_EVENTS.index("allocate")
 PAGE_MAP = PAGE_EVENTS.index("map")
-PAGE_SHARE = PAGE_EVENTS.index("share")
 PAGE_BREAK = PAGE_EVENTS.index("break")
 PAGE_FREE = PAGE_EVENTS.index("free")
 PAGE_ZERO = PAGE_EVENTS.index("zero")
@@ -45,9 +44,9 @@ def name_of(m, page):
 def page_event(m, cpu, seq, event, page, content):
     """Do what an event in the life of a guest page does to caches, frames and names.
 
-    `map`: the page shows a content, what it held is dead. `share`: what it holds becomes a content.
-    `break`: it gets its own name back, with a copy of the content, or the content itself if nobody
-    else shows it. `free`, `zero`: what it holds is dead.
+    `map`: the page shows a content, what it held is dead. `break`: it gets its own name back, with a
+    copy of the content, or the content itself if nobody else shows it. `free`, `zero`: what it holds
+    is dead.
     """
     pages = m.p[P_PAGES]
     if page < 0 or page >= pages:
@@ -55,15 +54,10 @@ def page_event(m, cpu, seq, event, page, content):
     sharing = m.p[P_NAMES] != pages
     if event == PAGE_FREE or event == PAGE_ZERO:
         forget(m, page)
-    elif sharing and (event == PAGE_MAP or event == PAGE_SHARE):
+    elif sharing and event == PAGE_MAP:
         if content < 0 or content >= pages or m.alias[page] == pages + content:
             return
-        if event == PAGE_MAP:
-            forget(m, page)
-        elif m.alias[page] == page and m.alias[pages + content] == 0:
-            rename(m, cpu, seq, page, pages + content)
-        else:
-            return
+        forget(m, page)
         m.alias[page] = pages + content
         m.alias[pages + content] += 1
     elif sharing and event == PAGE_BREAK:

@@ -178,9 +178,7 @@ def attach(
     mc.cp0[:, STATUS] = 0
     return mc._replace(
         mon=mon,
-        virtio=np.concatenate(
-            [build_slots(spec, [images[i] for i in have], vm) for vm, have in enumerate(mounted)]
-        ),
+        virtio=np.concatenate([build_slots(spec, [images[i] for i in have]) for have in mounted]),
         frames=np.zeros((vms * SLOTS, MOST_FRAME), np.uint8),
         disk=_areas(disks, images, int(p[X_DISK]), vms),
     )

@@ -1,7 +1,7 @@
 """pmap and memmap: which page of memory each guest page shows, and who shows each shared page.
 
 A guest page has memory of its own, at its own number in `ram`, until it shows a *content*: a page
-of an image, a block of a disk, a page of a message, which others may show too and nobody may write.
+of an image or a block of a disk, which others may show too and nobody may write.
 The first store gives the page memory of its own again. Contents stand behind all machines' memory.
 What happens here is recorded by the callers as `page_events`: the memory system follows from those
 (`memory.pages`).
@@ -151,18 +151,6 @@ def break_share(mc, page):
         mc.ram[(page << 10) + word] = mc.ram[source + word]
         mc.ops[(page << 10) + word] = 0
     return withdraw(mc, page) << 13 | copied
-
-
-@helper
-def share_page(mc, page):
-    """Make what a guest page holds a content, which it then shows; return the content."""
-    content = new_content(mc, 0)
-    target = (mc.p[X_CONTENTS] + content) << 10
-    for word in range(1024):
-        mc.ram[target + word] = mc.ram[(page << 10) + word]
-        mc.ops[target + word] = 0
-    show(mc, page, content)
-    return content
 
 
 @helper
