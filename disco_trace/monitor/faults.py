@@ -23,21 +23,25 @@ from disco_trace.machine.layout import (
     X_MAPPED,
     X_O_VM,
     X_TLB,
+    X_UNMAPPED,
 )
 from disco_trace.machine.translate import (
     A_FETCH,
     A_STORE,
     ADEL,
     ADES,
+    CACHED,
     DBE,
     DEVICE,
     DEVICES_END,
     IBE,
+    MAPPED,
     MISSED,
     MOD,
     TLBL,
     TLBS,
     TRAPPED,
+    WRITABLE,
     find_entry,
     is_cached,
 )
@@ -168,6 +172,11 @@ def fault(mc, m, cpu, mode, vaddr, access, pc, work):
         if UART <= physical < DEVICES_END and access != A_FETCH:
             return physical | DEVICE
         return -(IBE if access == A_FETCH else DBE)
+    if cause == DIRECT and mc.p[X_UNMAPPED] != 0 and vaddr >= 0x80000000:
+        flags = MAPPED | WRITABLE
+        if is_cached((lo >> 3) & 7):
+            flags |= CACHED
+        return ((machine_lo(mc, cpu, lo) >> 6) << 12) | (vaddr & 4095) | flags
     if cause == DIRECT:
         insert(mc, cpu, hi, machine_lo(mc, cpu, lo0), machine_lo(mc, cpu, lo1))
     else:
