@@ -4,9 +4,9 @@ By *account*: each cycle of a run belongs to the guest (its instructions), the h
 the monitor, or idling, and so does each cycle of the difference.
 
 By *cause*: two runs differ in the guest's stream (two captures), in caches and latencies, in
-placement, in prices. Each mixture of the two runs' causes is replayed, and a cause is charged the
-mean, over all orders in which causes can change, of what changing it makes (Shapley 1953). What
-causes do only together is shown beside it (the dividends of Harsanyi 1963). All in integers: both
+placement, in prices, in the structure of the monitor's TLBs. Each mixture of the two runs' causes is
+replayed, and a cause is charged the mean, over all orders in which causes can change, of what
+changing it makes (Shapley 1953). What causes do only together is shown beside it (the dividends of Harsanyi 1963). All in integers: both
 add up to the difference exactly.
 """
 
@@ -42,7 +42,7 @@ ACCOUNTS: Final[Mapping[str, str]] = {
 STREAM: Final = "guest stream"
 TLB: Final = "TLB structure"
 # Causes that a replay can change, by the beginnings of their paths. What the monitor's TLBs are
-# like may stand in a run's cost table or be its capture's, and is compared as it was (`_structure`).
+# like may stand in a run's cost table or be its capture's, and is compared as it was.
 CAUSES: Final[Mapping[str, tuple[str, ...]]] = {
     "caches and latencies": ("memory.",),
     "placement": ("placement.", "machine.nodes"),

@@ -10,8 +10,8 @@ from __future__ import annotations
 from typing import Final, Literal
 
 from disco_trace.config.identity import diff, flat_dict
-from disco_trace.config.structure import ROOT, structure_of
 from disco_trace.config.spec import MOVING_POLICIES, Spec
+from disco_trace.config.structure import ROOT, structure_of
 from disco_trace.costs.prices import MOVE_PRICES
 from disco_trace.errors import DiscoError
 

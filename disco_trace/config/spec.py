@@ -249,7 +249,7 @@ AS_CAPTURED: Final = "captured"
 
 
 class Structure(_Part, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Describe how the monitor's TLBs are built, where a cost table asks for other than captured."""
+    """Describe how the monitor's TLBs are built, where a table asks for other than captured."""
 
     tlb: Annotated[
         Literal["captured", "flush", "tagged"],

@@ -2,8 +2,8 @@
 
 Disco's rules: the guest's ASID is inserted as it is; everything is dropped when another virtual
 CPU comes to run, or (structure `tagged`) its entries stay and match it alone: a virtual CPU that
-ran elsewhere in between finds none of them. What stands here also stands in the guest's own TLB, in its software TLB, or is a
-direct mapping of the present regime (KSEG0, KSEG1, useg under ERL).
+ran elsewhere in between finds none of them. What stands here also stands in the guest's own TLB, in
+its software TLB, or is a direct mapping of the present regime (KSEG0, KSEG1, useg under ERL).
 """
 
 from __future__ import annotations

@@ -94,8 +94,8 @@ def put_away(mc, m, cpu):
 def bring_in(mc, m, cpu, which):
     """Put a virtual CPU on a CPU that has none; the hardware TLB is flushed, or its tag changed.
 
-    Entries with its tag are as it left them if it ran here last: nobody else changes its TLBs. If it
-    ran elsewhere it may have changed them there, and they are dropped.
+    Entries with its tag are as it left them if it ran here last: nobody else changes its TLBs. If
+    it ran elsewhere it may have changed them there, and they are dropped.
 
     Count is the machine's time and goes on while a virtual CPU does not run; Random, which counts
     the CPU's own cycles, stands still.

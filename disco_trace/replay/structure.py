@@ -41,9 +41,7 @@ class Restructured:
     memory of each machine. Every TLB begins empty, as a capture's does.
     """
 
-    def __init__(
-        self, captured: Spec, wanted: Spec, contexts: Any, ram_pages: list[int]
-    ) -> None:
+    def __init__(self, captured: Spec, wanted: Spec, contexts: Any, ram_pages: list[int]) -> None:
         structure, before = structure_of(wanted, captured), structure_of(captured)
         counts = np.array([machine.vcpus for machine in virtual_machines(captured)], np.int64)
         vms = contexts["vm"].astype(np.int64)
@@ -96,7 +94,7 @@ class Restructured:
     def rows(self, pages: Any, events: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         """Return a segment's control rows with what the structure takes away and adds.
 
-        Added rows stand before the row whose sequence number they share (see `replay.kernel.ADDED`).
+        Added rows (`replay.kernel.ADDED`) stand before the row whose sequence number they share.
         """
         events = np.array(events)
         columns = [pages.get(name) for name in _PAGE_COLUMNS] if pages else []

@@ -80,8 +80,7 @@ N_COUNTS = 5
 
 _CODES = {kind.name: kind.code for kind in CONTROL}
 TICKS, TLB_OP, EXCEPTIONS, RETURNS, TRAPS, SCHEDULES = (
-    _CODES[name]
-    for name in ("ticks", "tlb_ops", "exceptions", "returns", "traps", "schedule")
+    _CODES[name] for name in ("ticks", "tlb_ops", "exceptions", "returns", "traps", "schedule")
 )
 TLB_FAULT, DIRECT, FORWARD, PRIVILEGED, TLB_WRITE = (
     MONITOR_CAUSES.index(name)
@@ -150,7 +149,7 @@ def hits(t, p, cpu, vaddr, asid, store):
 
 @helper
 def insert(t, p, cpu, hi, lo0, lo1):
-    """Put a pair in the hardware TLB, in place of one for the same page, else first in first out."""
+    """Put a pair in hardware, in place of one for the same page, else first in first out."""
     base = cpu * HW_WORDS
     hi |= t[base + HW_TAG]
     slot = np.int64(-1)
@@ -180,7 +179,7 @@ def forget(t, at):
 
 @helper
 def drop(t, p, cpu, vaddr, asid, span, every):
-    """Drop hardware entries of what runs there, of the aligned `span` bytes that hold an address."""
+    """Drop hardware entries of what runs there: of the `span` bytes that hold an address."""
     base = cpu * HW_WORDS
     tagged = vaddr | t[base + HW_TAG]
     for entry in range(p[Q_ENTRIES]):
@@ -327,7 +326,7 @@ def drop_everything(t, p, model, cpu, v):
 
 @helper
 def write(t, p, model, cpu, v, entry, hi, lo0, lo1, mask):
-    """Write the guest's TLB in one model, after what `before_write` dropped for an indexed write."""
+    """Write the guest's TLB in one model, with what a write drops and enters elsewhere."""
     if entry >= p[Q_ENTRIES]:
         return
     at = tlb_of(p, model, v) + entry * TLB_WORDS
@@ -556,9 +555,7 @@ def is_refill(events, e):
 
 
 @kernel
-def restructure(
-    t, p, place, which, asids, p_seq, p_cpu, p_context, p_kind, p_vaddr, events, added
-):
+def restructure(t, p, place, which, asids, p_seq, p_cpu, p_context, p_kind, p_vaddr, events, added):
     """Change a segment's control rows to what the wanted structure would have had.
 
     `place` = [next page reference, next control row], for a call that goes on when `added` was
@@ -638,9 +635,7 @@ def restructure(
                 elif p[Q_NESTED] and a0 == TLB_WRITE:
                     silence(events, e)
         elif kind == TLB_OP:
-            tlb_op(
-                t, p, cpu, v, mode, a0, a1, a2, a3, np.int64(row["a4"]), np.int64(row["a5"])
-            )
+            tlb_op(t, p, cpu, v, mode, a0, a1, a2, a3, np.int64(row["a4"]), np.int64(row["a5"]))
         elif kind == EXCEPTIONS:
             t[u + U_SKIP] = 1 if t[u + U_SKIP] == 2 else 0
         elif kind == RETURNS:
