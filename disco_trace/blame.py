@@ -4,9 +4,10 @@ By *account*: each cycle of a run belongs to the guest (its instructions), the h
 the monitor, or idling, and so does each cycle of the difference.
 
 By *cause*: two runs differ in the guest's stream (two captures), in caches and latencies, in
-placement, in prices. Each mixture of the two runs' causes is replayed, and a cause is charged the
-mean, over all orders in which causes can change, of what changing it makes (Shapley 1953). What
-causes do only together is shown beside it (the dividends of Harsanyi 1963). All in integers: both
+placement, in prices, in the structure of the monitor's TLBs. Each mixture of the two runs' causes
+is replayed, and a cause is charged the mean, over all orders in which causes can change, of what
+changing it makes (Shapley 1953). What causes do only together is shown beside it (the dividends of
+Harsanyi 1963). All in integers: both
 add up to the difference exactly.
 """
 
@@ -21,9 +22,10 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any, Final
 
-from disco_trace.config import diff, from_dict
+from disco_trace.config import Spec, diff, from_dict
 from disco_trace.config.identity import flat_dict, from_flat
 from disco_trace.config.replayable import ORDER, replayable
+from disco_trace.config.structure import ROOT, structure_of
 from disco_trace.errors import DiscoError
 from disco_trace.requests import ProgressCallback
 from disco_trace.trace.manifest import read_manifest
@@ -39,12 +41,14 @@ ACCOUNTS: Final[Mapping[str, str]] = {
 }  # fmt: skip
 
 STREAM: Final = "guest stream"
-# Causes that a replay can change, by the beginnings of their paths.
+TLB: Final = "TLB structure"
+# Causes that a replay can change, by the beginnings of their paths. What the monitor's TLBs are
+# like may stand in a run's cost table or be its capture's, and is compared as it was.
 CAUSES: Final[Mapping[str, tuple[str, ...]]] = {
     "caches and latencies": ("memory.",),
     "placement": ("placement.", "machine.nodes"),
-    "prices": ("costs.",),
-    "monitor structure": ("monitor.",),
+    "prices": ("costs.table", "costs.prices."),
+    TLB: (ROOT,),
 }
 # Only how results are written down.
 _RESULTS_ONLY: Final = ("time.interval_us",)
@@ -182,6 +186,8 @@ def blame(
     causes = _causes(*ends)
     replays: list[Path] = []
     trusted: dict[str, set[str]] = {name: set() for name in causes}
+    for end in ends:
+        _note(end.captured, end.spec, trusted)
     values = {frozenset(): measure_of(first), frozenset(causes): measure_of(second)}
     between = [
         frozenset(chosen)
@@ -216,16 +222,29 @@ class _End:
         self.captured = from_dict(read_manifest(self.trace).config, file=manifest)
         self.spec = from_dict(run.spec, file=run.path / "run.json")
 
+    @property
+    def structure(self) -> dict[str, Any]:
+        """Return by path how the monitor's TLBs were built in this run; empty without a monitor."""
+        if self.captured.monitor.kind == "none":
+            return {}
+        return structure_of(self.spec, self.captured).paths()
+
 
 def _causes(first: _End, second: _End) -> dict[str, tuple[str, ...]]:
     """Return the causes in which two runs differ, each with the paths that do."""
-    changed = [path for path in diff(first.spec, second.spec) if path not in _RESULTS_ONLY]
+    changed = [
+        path
+        for path in diff(first.spec, second.spec)
+        if path not in _RESULTS_ONLY and not path.startswith(ROOT)
+    ]
+    if first.structure and second.structure:
+        # Without a monitor on both sides it comes with the guest's stream.
+        old, new = first.structure, second.structure
+        changed += [path for path in old if old[path] != new[path]]
     found: dict[str, tuple[str, ...]] = {}
     streams = first.run.trace_id != second.run.trace_id
     for name, beginnings in CAUSES.items():
         paths = tuple(path for path in changed if path.startswith(beginnings))
-        if name == "monitor structure" and streams:
-            continue  # comes with the capture
         if paths:
             found[name] = paths
     rest = tuple(path for path in changed if not any(path in paths for paths in found.values()))
@@ -255,18 +274,24 @@ def _replay(
     base = ends[STREAM in chosen] if STREAM in causes else ends[0]
     values = flat_dict(base.spec)
     for name, beginnings in CAUSES.items():
-        if name == "monitor structure" and name not in causes:
+        if name == TLB and name not in causes:
             continue
-        source = flat_dict(ends[name in chosen].spec)
+        end = ends[name in chosen]
+        source = flat_dict(end.spec) | (end.structure if name == TLB else {})
         values |= {path: v for path, v in source.items() if path.startswith(beginnings)}
     spec = from_flat(values)
-    for path, fidelity in replayable(base.captured, spec).items():
-        for name, beginnings in CAUSES.items():
-            if name in causes and path.startswith(beginnings):
-                trusted[name].add(fidelity)
+    _note(base.captured, spec, trusted)
     phase = base.run.raw.get("phase")
     folder = _folder(runs, base)
     return Run.open(replay(base.trace, spec, runs=folder, phase=phase).path)
+
+
+def _note(captured: Spec, spec: Spec, trusted: dict[str, set[str]]) -> None:
+    """Note for each cause how far a run that changes its values can be trusted."""
+    for path, fidelity in replayable(captured, spec).items():
+        for name in trusted.keys() & CAUSES.keys():
+            if path.startswith(CAUSES[name]):
+                trusted[name].add(fidelity)
 
 
 def _folder(runs: Path | None, end: _End) -> Path | None:

@@ -28,6 +28,7 @@ from disco_trace.checkpoint.save import Counters, save
 from disco_trace.compile import load
 from disco_trace.config import to_dict
 from disco_trace.config.machines import machines_of
+from disco_trace.config.structure import check_captured
 from disco_trace.errors import DiscoError
 from disco_trace.machine import kernel
 from disco_trace.machine import layout as machine_layout
@@ -69,6 +70,7 @@ def capture(request: CaptureRequest) -> CaptureResult:
     where they are not compiled yet, see `compile.warm`). Raises DiscoError for bad input, before
     anything is written.
     """
+    check_captured(request.spec)
     saves = request.save_at is not None or request.resume is not None
     if saves and request.spec.monitor.kind != "none":
         raise DiscoError(

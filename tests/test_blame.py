@@ -168,6 +168,60 @@ def test_mixtures_are_the_replays_that_they_claim(two):
     assert set(found.replays) == {runs[sets[:1]].path, runs[sets[1:]].path}
 
 
+CROWDED = {
+    "monitor__kind": "disco",
+    "vm__vcpus": 3,
+    "monitor__slice_us": 300,
+    "time__feedback": "none",
+}
+
+
+@pytest.fixture(scope="module")
+def monitored(tmp_path_factory) -> Path:
+    """A crowded machine's trace."""
+    out = tmp_path_factory.mktemp("blame") / "monitored"
+    run_guest("radix-sseg", spec_at(2, 2, **CROWDED), out, TINY["radix"])
+    return out
+
+
+def test_tlb_structure_is_a_cause_beside_prices(monitored):
+    base = from_dict(captured(monitored).spec)
+    other = Run.open(replay(monitored, resolve(base=base, costs="hardware-assist")).path)
+    found = blame.blame(captured(monitored), other)
+    by_name = {cause.name: cause for cause in found.causes}
+    assert set(by_name) == {"prices", blame.TLB}
+    assert by_name[blame.TLB].paths == ("costs.structure.tlb", "costs.structure.walk")
+    assert by_name[blame.TLB].fidelity == "approximate"
+    assert by_name["prices"].fidelity == "exact"
+    assert by_name[blame.TLB].busy < 0
+    one, two = blame.measure_of(captured(monitored)), blame.measure_of(other)
+    assert sum(cause.busy for cause in found.causes) == two.busy - one.busy
+    assert sum(cause.elapsed for cause in found.causes) == two.elapsed - one.elapsed
+
+
+def test_tlb_structure_alone_is_charged_everything_and_called_approximate(monitored):
+    base = from_dict(captured(monitored).spec)
+    spec = resolve(base=base, sets=["costs.structure.tlb=tagged", "costs.structure.walk=software"])
+    other = Run.open(replay(monitored, spec).path)
+    (cause,) = blame.blame(captured(monitored), other).causes
+    assert (cause.name, cause.paths) == (blame.TLB, ("costs.structure.tlb",))
+    assert cause.fidelity == "approximate"
+
+
+def test_tlb_structure_of_two_captures(monitored, tmp_path):
+    """Theirs by capture, by table and by nothing: what they had is compared, not what was said."""
+    sets = {"costs__structure__tlb": "tagged", "monitor__stlb_entries": 64}
+    run_guest("radix-sseg", spec_at(2, 2, **CROWDED, **sets), tmp_path / "other", TINY["radix"])
+    one, two = captured(monitored), captured(tmp_path / "other")
+    found = blame.blame(one, two, runs=tmp_path / "runs")
+    by_name = {cause.name: cause for cause in found.causes}
+    assert set(by_name) == {blame.STREAM, blame.TLB}
+    assert by_name[blame.TLB].paths == ("costs.structure.tlb", "costs.structure.software_tlb")
+    first, second = blame.measure_of(one), blame.measure_of(two)
+    assert sum(cause.busy for cause in found.causes) == second.busy - first.busy
+    assert sum(cause.elapsed for cause in found.causes) == second.elapsed - first.elapsed
+
+
 def test_two_captures_have_their_streams_as_a_cause(two, tmp_path):
     one, other = map(captured, two)
     found = blame.blame(one, other, runs=tmp_path)

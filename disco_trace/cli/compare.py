@@ -50,8 +50,9 @@ def compare(
     """Say how two runs differ, where the difference lies, and what causes it.
 
     Busy cycles are those of all CPUs without idling, elapsed cycles those until the last CPU ends.
-    Causes (the guest's stream, caches and latencies, placement, prices) are mixed and replayed;
-    each is charged its mean effect over all orders of change, so that they add up exactly.
+    Causes (the guest's stream, caches and latencies, placement, prices, TLB structure) are mixed
+    and replayed; each is charged its mean effect over all orders of change, so that they add up
+    exactly.
 
     Examples:
 

@@ -16,6 +16,8 @@ PAGE_BYTES: Final = 4096
 # Beyond these a machine of some gigabytes would not hold it.
 MOST_DIRECTORY_ENTRIES: Final = 2**27
 MOST_CACHED_LINES: Final = 2**24
+# The software TLB has sets of four pairs.
+SOFTWARE_WAYS: Final = 4
 # Machine addresses of RAM have 32 bits.
 MOST_MEMORY_BYTES: Final = 2**32 - 2**28
 
@@ -84,6 +86,7 @@ def _check_memory(spec: Spec) -> None:
 
 
 def _check_monitor(spec: Spec) -> None:
+    check_software_tlb(spec.costs.structure.software_tlb)
     if spec.monitor.kind == "none":
         for path, value, bare in (
             ("vm.count", spec.vm.count, 1),
@@ -112,6 +115,16 @@ def _check_monitor(spec: Spec) -> None:
             expected=f"machines x machine.ram_bytes of at most {size_text(most)}"
             + (", or twice that with vm.share = false" if spec.vm.share else ""),
             found=size_text(memory),
+        )
+
+
+def check_software_tlb(entries: int) -> None:
+    """Raise DiscoError unless a table's software TLB divides into sets."""
+    if entries > 0 and entries % SOFTWARE_WAYS:
+        raise DiscoError(
+            "bad value for costs.structure.software_tlb",
+            expected=f"a multiple of {SOFTWARE_WAYS}, 0 for none, or -1 for the captured one",
+            found=str(entries),
         )
 
 

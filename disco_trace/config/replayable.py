@@ -11,6 +11,7 @@ from typing import Final, Literal
 
 from disco_trace.config.identity import diff, flat_dict
 from disco_trace.config.spec import MOVING_POLICIES, Spec
+from disco_trace.config.structure import ROOT, structure_of
 from disco_trace.costs.prices import MOVE_PRICES
 from disco_trace.errors import DiscoError
 
@@ -55,6 +56,11 @@ def _fidelity(path: str, captured: Spec, wanted: Spec) -> Fidelity:
     if path == "memory.l2.line_bytes" and captured.machine.cpus > 1:
         # Coherence was recorded at the granule: lines that another CPU took differ.
         return "approximate"
+    if path.startswith(ROOT):
+        if captured.monitor.kind == "none":
+            return "exact"  # there is no monitor to build otherwise
+        old, new = structure_of(captured).paths(), structure_of(wanted, captured).paths()
+        return "exact" if old[path] == new[path] else "approximate"
     moves = wanted.placement.policy in MOVING_POLICIES
     if path.startswith("costs.prices."):
         of_moves = path.removeprefix("costs.prices.") in MOVE_PRICES

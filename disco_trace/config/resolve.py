@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from disco_trace.config.checks import check_software_tlb
 from disco_trace.config.identity import flat_dict, flatten, from_flat
 from disco_trace.config.leaves import leaf, leaves
 from disco_trace.config.spec import Spec
@@ -142,28 +143,30 @@ def layer_file(file: Path, layer: Any) -> None:
 
 
 def cost_table(file: Path, clock_mhz: int) -> dict[str, Any]:
-    """Return the prices of a cost table by path, those that it leaves out as zero.
+    """Return a cost table by path: prices that it leaves out are zero, structure is as captured.
 
     `[prices]` are microseconds; `[instructions]` are counts by cause, of one cycle each on a CPU
     of `clock_mhz`: a faster clock makes them cheaper, as it does everything else that runs.
     """
     table = read_toml(file)
     table.pop("description", None)
-    if "structure" in table:
-        raise DiscoError("[structure] comes with a later version", file=file, found="[structure]")
     counts = table.pop("instructions", {})
     try:
         flat = flatten({"costs": table})
         flat |= _counted(counts, flat, clock_mhz)
         for path, value in flat.items():
-            leaf(path).parse(value)
+            parsed = leaf(path).parse(value)
+            if path == "costs.structure.software_tlb":
+                check_software_tlb(parsed)
     except DiscoError as error:
         error.file = error.file or str(file)
         raise
     if "costs.table" in flat:
         raise DiscoError("a cost table has no name of its own", file=file, found="table")
-    zero = {path: 0.0 for path in leaves() if path.startswith("costs.prices.")}
-    return {**zero, **flat}
+    known = leaves().items()
+    absent = {path: 0.0 for path, _ in known if path.startswith("costs.prices.")}
+    absent |= {path: leaf.default for path, leaf in known if path.startswith("costs.structure.")}
+    return {**absent, **flat}
 
 
 def _counted(counts: Any, priced: Mapping[str, Any], clock_mhz: int) -> dict[str, float]:

@@ -245,6 +245,31 @@ class Vm(_Part, frozen=True, kw_only=True, forbid_unknown_fields=True):
     share: Annotated[bool, Meta(description="share images and disk blocks copy on write")] = True
 
 
+# In place of a structure: the one that the capture had, which is Disco's unless it said otherwise.
+AS_CAPTURED: Final = "captured"
+
+
+class Structure(_Part, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Describe how the monitor's TLBs are built, where a table asks for other than captured."""
+
+    tlb: Annotated[
+        Literal["captured", "flush", "tagged"],
+        Meta(description="hardware TLB at a switch of virtual CPU: emptied, or entries tagged"),
+    ] = "captured"
+    software_tlb: Annotated[
+        int,
+        Meta(ge=-1, le=65536, description="software TLB of a virtual CPU, 0 = none, -1 = captured"),
+    ] = -1
+    kernel: Annotated[
+        Literal["captured", "mapped", "unmapped"],
+        Meta(description="whether the guest kernel's direct segments take TLB entries"),
+    ] = "captured"
+    walk: Annotated[
+        Literal["captured", "software", "nested"],
+        Meta(description="who fills the hardware TLB: traps, or hardware in two dimensions"),
+    ] = "captured"
+
+
 class Costs(_Part, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Hold the resolved cost table: its name, and what stood in it."""
 
@@ -252,6 +277,7 @@ class Costs(_Part, frozen=True, kw_only=True, forbid_unknown_fields=True):
         str, Meta(min_length=1, max_length=200, description="cost table: a name or a TOML file")
     ] = "disco"
     prices: Annotated[Prices, Meta(description="prices")] = Prices()
+    structure: Annotated[Structure, Meta(description="structure")] = Structure()
 
 
 class Time(_Part, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -30,16 +30,18 @@ from disco_trace.trace.schema import EVENT, PAGE, REF
     X_CPUS, X_RAM, X_TLB, X_FILTER, X_TURN, X_MULT, X_DIV, X_STOP, X_MAX_INSTRUCTIONS,
     X_FEEDBACK, X_EVENTS, X_PAGES, X_CONTEXTS_FULL, X_NODES, X_SAVE, X_FPU,
     X_MONITOR, X_MAPPED, X_VMS, X_VCPUS, X_SLICE, X_STLB_SETS,
-    X_VCPU_STRIDE, X_O_VCPU, X_O_STLB, X_O_VM,
+    X_VCPU_STRIDE, X_O_VCPU, X_O_STLB, X_O_VM, X_TAGGED, X_UNMAPPED,
     X_SHARING, X_CONTENTS, X_O_PMAP, X_O_MEMMAP, X_O_POOL, X_O_BLOCKS, X_O_PRIVATE, X_DISK,
     X_FPU_COSTS,
-) = range(35)  # fmt: skip
+) = range(37)  # fmt: skip
 # X_SAVE: the phase at whose next opening the machine stops to be saved, 0 for none.
 # X_FPU_COSTS …: what FPU instructions cost, in the order of `fpu.table.COSTS`, then 0 for no cost.
 N_X = X_FPU_COSTS + 10
 # X_MONITOR: 1 with a monitor below the guests. X_RAM and X_PAGES are one machine's. X_O_…: where
-# the sections of `Machine.mon` begin (`monitor.layout`). X_CONTENTS: the first page of `ram`
-# that is no machine's own (`monitor.pages`). X_DISK: words of all disks' images.
+# the sections of `Machine.mon` begin (`monitor.layout`). X_TAGGED: hardware TLB entries carry their
+# virtual CPU. X_UNMAPPED: KSEG0 and KSEG1 of a guest's kernel take no hardware TLB entries.
+# X_CONTENTS: the first page of `ram` that is no machine's own (`monitor.pages`). X_DISK: words of
+# all disks' images.
 
 # Machine.g, state that belongs to the whole machine.
 (

@@ -44,9 +44,9 @@ def name_of(m, page):
 def page_event(m, cpu, seq, event, page, content):
     """Do what an event in the life of a guest page does to caches, frames and names.
 
-    `map`: the page shows a content, what it held is dead. `break`: it gets its own name back, with a
-    copy of the content, or the content itself if nobody else shows it. `free`, `zero`: what it holds
-    is dead.
+    `map`: the page shows a content, what it held is dead. `break`: it gets its own name back, with
+    a copy of the content, or the content itself if nobody else shows it. `free`, `zero`: what it
+    holds is dead.
     """
     pages = m.p[P_PAGES]
     if page < 0 or page >= pages:

@@ -23,21 +23,25 @@ from disco_trace.machine.layout import (
     X_MAPPED,
     X_O_VM,
     X_TLB,
+    X_UNMAPPED,
 )
 from disco_trace.machine.translate import (
     A_FETCH,
     A_STORE,
     ADEL,
     ADES,
+    CACHED,
     DBE,
     DEVICE,
     DEVICES_END,
     IBE,
+    MAPPED,
     MISSED,
     MOD,
     TLBL,
     TLBS,
     TRAPPED,
+    WRITABLE,
     find_entry,
     is_cached,
 )
@@ -173,9 +177,19 @@ def fault(mc, m, cpu, mode, vaddr, access, pc, work):
             return physical | DEVICE
         return -(IBE if access == A_FETCH else DBE)
     page = mc.mon[vm + VM_BASE] + (lo >> 6)
+    trapped = 0
     if access == A_STORE and shows_content(mc, page):
         trap_copy(mc, m, cpu, pc, vaddr, page, work)
         work = 0
+        trapped = TRAPPED
+    if cause == DIRECT and mc.p[X_UNMAPPED] != 0 and vaddr >= 0x80000000:
+        own = machine_lo(mc, cpu, lo)
+        flags = MAPPED | trapped
+        if own & 4:
+            flags |= WRITABLE
+        if is_cached((lo >> 3) & 7):
+            flags |= CACHED
+        return ((own >> 6) << 12) | (vaddr & 4095) | flags
     if cause == DIRECT:
         insert(mc, cpu, hi, machine_lo(mc, cpu, lo0), machine_lo(mc, cpu, lo1))
     else:

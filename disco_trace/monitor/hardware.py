@@ -1,8 +1,9 @@
 """The hardware TLB of a CPU that runs a virtual machine: 4 KiB pairs with machine pages.
 
 Disco's rules: the guest's ASID is inserted as it is; everything is dropped when another virtual
-CPU comes to run. What stands here also stands in the guest's own TLB, in its software TLB, or is a
-direct mapping of the present regime (KSEG0, KSEG1, useg under ERL).
+CPU comes to run, or (structure `tagged`) its entries stay and match it alone: a virtual CPU that
+ran elsewhere in between finds none of them. What stands here also stands in the guest's own TLB, in
+its software TLB, or is a direct mapping of the present regime (KSEG0, KSEG1, useg under ERL).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from disco_trace.machine.layout import (
     X_CONTENTS,
     X_O_PMAP,
     X_O_VM,
+    X_TAGGED,
     X_TLB,
 )
 from disco_trace.machine.translate import A_STORE, CACHED, MAPPED, WRITABLE, is_cached
@@ -24,9 +26,13 @@ from disco_trace.monitor.layout import (
     EMPTY,
     HW_ENTRIES,
     HW_NEXT,
+    HW_TAG,
     HW_WORDS,
+    PAIR,
     PMAP_NAME,
     PMAP_WORDS,
+    TAG_SHIFT,
+    TAGS,
     VM_BASE,
     VM_PAGES,
     VM_WORDS,
@@ -34,10 +40,10 @@ from disco_trace.monitor.layout import (
 
 
 @inline
-def stands_for(mon, at, vaddr, asid):
-    """Tell whether the hardware entry at index `at` translates an address."""
+def stands_for(mon, at, tagged, asid):
+    """Tell whether the hardware entry at index `at` translates an address (with its tag)."""
     hi = mon[at + T_HI]
-    if (hi ^ vaddr) & (EMPTY | 0xFFFFE000):
+    if (hi ^ tagged) & PAIR:
         return False
     # Entries are made with both or neither global bit.
     return (hi & 255) == asid or (mon[at + T_LO0] & 1) != 0
@@ -51,10 +57,11 @@ def look_up_hardware(mon, base, entries, vaddr, asid, access):
     """
     hint = base + HW_ENTRIES + ((vaddr >> 12) & 255)
     found = base + mon[hint] * TLB_WORDS
-    if not stands_for(mon, found, vaddr, asid):
+    tagged = vaddr | mon[base + HW_TAG]
+    if not stands_for(mon, found, tagged, asid):
         found = -1
         for entry in range(entries):
-            if stands_for(mon, base + entry * TLB_WORDS, vaddr, asid):
+            if stands_for(mon, base + entry * TLB_WORDS, tagged, asid):
                 mon[hint] = entry
                 found = base + entry * TLB_WORDS
                 break
@@ -101,10 +108,11 @@ def insert(mc, cpu, hi, lo0, lo1):
     """
     mon = mc.mon
     base = cpu * HW_WORDS
+    hi |= mon[base + HW_TAG]
     slot = -1
     for entry in range(mc.p[X_TLB]):
         at = base + entry * TLB_WORDS
-        if (mon[at + T_HI] ^ hi) & 0xFFFFE000 == 0 and (mon[at + T_LO0] | mon[at + T_LO1]) & 2:
+        if (mon[at + T_HI] ^ hi) & PAIR == 0 and (mon[at + T_LO0] | mon[at + T_LO1]) & 2:
             if (mon[at + T_HI] ^ hi) & 255 == 0 or (mon[at + T_LO0] | lo0) & 1:
                 if slot >= 0:
                     # A global pair takes the place of several.
@@ -128,9 +136,10 @@ def drop(mc, cpu, vaddr, asid, span, every):
     """
     mon = mc.mon
     base = cpu * HW_WORDS
+    tag = mon[base + HW_TAG] + 0
     for entry in range(mc.p[X_TLB]):
         at = base + entry * TLB_WORDS
-        if (mon[at + T_HI] ^ vaddr) & 0xFFFFE000 & ~(span - 1) == 0:
+        if (mon[at + T_HI] ^ (vaddr | tag)) & (TAGS | 0xFFFFE000) & ~(span - 1) == 0:
             if every or mon[at + T_HI] & 255 == asid or mon[at + T_LO0] & 1:
                 forget(mon, at)
     clear_filter(mc, cpu)
@@ -146,8 +155,22 @@ def forget(mon, at):
 
 @helper
 def flush(mc, cpu):
-    """Empty a CPU's hardware TLB."""
+    """Empty a CPU's hardware TLB: of the entries of what runs there, where they carry tags."""
     base = cpu * HW_WORDS
+    tag = mc.mon[base + HW_TAG] + 0
     for entry in range(mc.p[X_TLB]):
-        forget(mc.mon, base + entry * TLB_WORDS)
+        at = base + entry * TLB_WORDS
+        if (mc.mon[at + T_HI] ^ tag) & TAGS == 0:
+            forget(mc.mon, at)
     clear_filter(mc, cpu)
+
+
+@helper
+def change_owner(mc, cpu, which, stale):
+    """Let the CPU's hardware TLB serve another virtual CPU; what it held of it may be `stale`."""
+    if mc.p[X_TAGGED] != 0:
+        mc.mon[cpu * HW_WORDS + HW_TAG] = (which + 1) << TAG_SHIFT
+        if not stale:
+            clear_filter(mc, cpu)
+            return
+    flush(mc, cpu)

@@ -44,6 +44,8 @@ from disco_trace.machine.layout import (
     X_SHARING,
     X_SLICE,
     X_STLB_SETS,
+    X_TAGGED,
+    X_UNMAPPED,
     X_VCPU_STRIDE,
     X_VCPUS,
     X_VMS,
@@ -64,25 +66,32 @@ from disco_trace.machine.slots import PAGE_WORDS as SECTION
 PAGE_SHIFT = 12
 
 # A CPU's hardware TLB: entries (EntryHi, unused, EntryLo0, EntryLo1 with machine pages), a hint
-# for each of 256 pages where its entry was last seen, and the entry that is replaced next.
+# for each of 256 pages where its entry was last seen, the entry that is replaced next, and the tag
+# of the virtual CPU that runs: 0 where tags are not asked for, so that all entries are its.
 HW_ENTRIES = MAX_TLB * TLB_WORDS
 HW_NEXT = HW_ENTRIES + 256
+HW_TAG = HW_NEXT + 1
 HW_WORDS = HW_NEXT + 8
 # What stands for EntryHi in an empty entry: equal to no address.
 EMPTY = 1 << 40
+# Above: the tag, 1 + the number of the virtual CPU.
+TAG_SHIFT = 41
+TAGS = 0x3FFF << TAG_SHIFT
+# What two entries for one page pair, of one virtual CPU, have in common.
+PAIR = TAGS | EMPTY | 0xFFFFE000
 
 # A virtual CPU's record.
 (
     V_VM, V_NUMBER, V_HOME, V_STATE, V_READY, V_CPU, V_PROBE, V_PROBE_HI, V_BOOT, V_BOOT_PAGE,
-    V_BASE_CLOCK,
-) = range(11)  # fmt: skip
+    V_BASE_CLOCK, V_LAST,
+) = range(12)  # fmt: skip
 V_S = 16
 V_GPR = V_S + CPU_STATE
 V_CP0 = V_GPR + GPR_WORDS
 V_TLB = V_CP0 + CP0_WORDS
 V_FPR = V_TLB + MAX_TLB * TLB_WORDS
-# States: it runs on V_CPU, could run, waits for an interrupt; its machine was switched off; its
-# exception vector faults for ever.
+# V_LAST: the CPU that it ran on last. States: it runs on V_CPU, could run, waits for an interrupt;
+# its machine was switched off; its exception vector faults for ever.
 RUNNING, READY, WAITING, ENDED, STUCK = range(5)
 
 # The software TLB: sets of four pairs; `key` = EntryHi + KEY_VALID, then EntryLo0/1 of the guest.
@@ -125,14 +134,18 @@ def attach(
     """
     from disco_trace.config import cycles
     from disco_trace.config.machines import shares, virtual_machines
+    from disco_trace.config.structure import structure_of
 
     p = mc.p
     sizes = [machine.vcpus for machine in virtual_machines(spec)]
     vms, vcpus = len(sizes), sum(sizes)
-    sets = spec.monitor.stlb_entries // STLB_WAYS
+    structure = structure_of(spec)
+    sets = structure.software_tlb // STLB_WAYS
     stride = V_FPR + mc.fpr.shape[1]
     p[X_MONITOR], p[X_VMS], p[X_VCPUS] = 1, vms, vcpus
     p[X_MAPPED] = spec.machine.kseg0 == "mapped"
+    p[X_TAGGED] = structure.tlb == "tagged"
+    p[X_UNMAPPED] = structure.kernel == "unmapped"
     p[X_STLB_SETS], p[X_VCPU_STRIDE] = sets, stride
     p[X_SLICE] = max(1, cycles(spec.monitor.slice_us * 1000, spec.machine.clock_mhz))
     p[X_O_VCPU] = int(p[X_CPUS]) * HW_WORDS
@@ -165,7 +178,7 @@ def attach(
         at = int(p[X_O_VCPU]) + which * stride
         mon[at + V_VM], mon[at + V_NUMBER] = vm, number
         mon[at + V_HOME] = which % int(p[X_CPUS])
-        mon[at + V_STATE], mon[at + V_CPU] = READY, NOBODY
+        mon[at + V_STATE], mon[at + V_CPU], mon[at + V_LAST] = READY, NOBODY, NOBODY
         state[S_VM], state[S_VCPU], state[S_WHICH] = vm, number, which
         state[S_BASE] = (vm * pages) << PAGE_SHIFT
         cp0[EBASE] = 0x80000000 | number

@@ -25,6 +25,7 @@ from disco_trace.machine.layout import (
     X_O_POOL,
     X_PAGES,
     X_TLB,
+    X_UNMAPPED,
 )
 from disco_trace.monitor.hardware import clear_filter, forget
 from disco_trace.monitor.layout import (
@@ -171,8 +172,8 @@ def drop_translations(mc, name):
             if (lo0 & 2 and lo0 >> 6 == name) or (lo1 & 2 and lo1 >> 6 == name):
                 forget(mon, at)
                 found = True
-        if found:
-            cpus += 1
+        cpus += found
+        if found or mc.p[X_UNMAPPED] != 0:
             clear_filter(mc, cpu)
         if mc.s[cpu, S_LLADDR] >> 12 == name:
             mc.s[cpu, S_LL] = 0

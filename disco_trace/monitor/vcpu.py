@@ -38,7 +38,7 @@ from disco_trace.machine.layout import (
     X_VCPU_STRIDE,
 )
 from disco_trace.memory.layout import C_BASE, CPU_WORDS
-from disco_trace.monitor.hardware import flush
+from disco_trace.monitor.hardware import change_owner
 from disco_trace.monitor.layout import (
     NOBODY,
     RUNNING,
@@ -47,6 +47,7 @@ from disco_trace.monitor.layout import (
     V_CPU,
     V_FPR,
     V_GPR,
+    V_LAST,
     V_S,
     V_STATE,
     V_TLB,
@@ -55,7 +56,7 @@ from disco_trace.monitor.layout import (
 # Words of a CPU's state that go with the virtual CPU.
 OWN = (
     S_PC, S_NPC, S_SLOT, S_DEADLINE, S_COUNT_OFFSET, S_REFILL, S_CONTEXT, S_RANDOM_ORIGIN, S_VM,
-    S_VCPU, S_WHICH, S_BASE, S_IPI_AT, S_IPI_LAST, S_PHASE_DEPTH,
+    S_VCPU, S_WHICH, S_BASE, S_REGIME, S_IPI_AT, S_IPI_LAST, S_PHASE_DEPTH,
     *range(S_PHASES, S_PHASES + PHASE_DEPTH),
 )  # fmt: skip
 
@@ -91,7 +92,10 @@ def put_away(mc, m, cpu):
 
 @helper
 def bring_in(mc, m, cpu, which):
-    """Put a virtual CPU on a CPU that has none; the hardware TLB is flushed.
+    """Put a virtual CPU on a CPU that has none; the hardware TLB is flushed, or its tag changed.
+
+    Entries with its tag are as it left them if it ran here last: nobody else changes its TLBs. If
+    it ran elsewhere it may have changed them there, and they are dropped.
 
     Count is the machine's time and goes on while a virtual CPU does not run; Random, which counts
     the CPU's own cycles, stands still.
@@ -113,7 +117,8 @@ def bring_in(mc, m, cpu, which):
     mc.s[cpu, S_LLADDR] = mc.s[cpu, S_BASE]
     mc.s[cpu, S_FRUITLESS] = 0
     clear_hints(mc, cpu)
-    mc.s[cpu, S_REGIME] = 0
     mon[at + V_STATE] = RUNNING
     mon[at + V_CPU] = cpu
-    flush(mc, cpu)
+    stale = mon[at + V_LAST] != cpu
+    mon[at + V_LAST] = cpu
+    change_owner(mc, cpu, which, stale)

@@ -14,6 +14,7 @@ from disco_trace.compile import load
 from disco_trace.config import Spec, from_dict, replayable, spec_id, to_dict
 from disco_trace.config.replayable import overall
 from disco_trace.config.resumable import losses
+from disco_trace.config.structure import restructured
 from disco_trace.errors import DiscoError
 from disco_trace.replay.start import start_warnings, starting_memory
 from disco_trace.requests import ProgressCallback, ReplayResult
@@ -77,6 +78,7 @@ def replay(
         if run.raw.get("run_id") == run_id:
             return _result(run, path, begin, reader.rows.get("refs", 0), True, fidelity, warnings)
 
+    anew = restructured(captured, spec)
     compile_seconds = load(_compile)
     begin += compile_seconds
     from disco_trace.memory.layout import build
@@ -89,6 +91,11 @@ def replay(
     ids = len(contexts["id"])
     memory = build(spec, record_misses=record_misses, contexts=4 * max(ids, 1))
     memory = starting_memory(reader, memory, captured, spec, 4 * max(ids, 1))
+    tlbs = None
+    if anew:
+        from disco_trace.replay.structure import Restructured
+
+        tlbs = Restructured(captured, spec, contexts, manifest.ram_pages)
     first_page = _first_pages(manifest.ram_pages, contexts["vm"])
     columns = (*REPLAY_COLUMNS, "pc") if record_misses else REPLAY_COLUMNS
     total = reader.rows.get("refs", 0)
@@ -97,11 +104,13 @@ def replay(
         path, to_dict(spec), trace_id=reader.trace_id, run_id=run_id, engine=ENGINE, force=force
     ) as writer:
         results = Results(writer, memory)
-        for segment in reader.iter_segments(columns=columns):
+        for segment in reader.iter_segments(columns=columns, pages=tlbs is not None):
             refs = segment.refs
             pcs = refs["pc"] if record_misses else np.zeros(0, np.uint64)
-            place = np.zeros(2, np.int64)
+            place = np.zeros(3, np.int64)
             pages, events = _dense(refs, segment.events, first_page)
+            if tlbs is not None:
+                events = tlbs.rows(segment.pages, events)
             while True:
                 code = replay_segment(
                     memory, place, segment.first_seq, refs["cpu"], refs["context"], refs["kind"],
@@ -204,7 +213,8 @@ def _run_id(reader: TraceReader, spec: Spec, phases: list[int], record_misses: b
 def _policy_code() -> str:
     """Return a hash of the sources that decide a replay's results."""
     digest = hashlib.sha256()
-    for file in sorted((Path(__file__).parents[1] / "memory").rglob("*.py")):
+    files = sorted((Path(__file__).parents[1] / "memory").rglob("*.py"))
+    for file in (*files, Path(__file__).parent / "tlbs.py"):
         digest.update(file.read_bytes())
     return digest.hexdigest()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from disco_trace.jit import kernel
-from disco_trace.memory.events import control
+from disco_trace.memory.events import control, trap
 from disco_trace.memory.layout import (
     P_CONTEXTS,
     P_CPUS,
@@ -27,13 +27,19 @@ from disco_trace.memory.system import (
 
 # What `replay_segment` returns.
 DONE, DRAIN, DAMAGED = range(3)
+# A control row that was not recorded (`replay.tlbs`): traps of cause `a0`, `a1` times, of `a3` TLB
+# entries each. It stands before the row whose sequence number it shares.
+ADDED = 255
+MOST_TIMES = 64
 
 
 @kernel
 def replay_segment(
     m, place, first_seq, cpus, contexts, kinds, ways, vaddrs, pages, works, pcs, events
 ):
-    """Replay rows of a segment from `place` on; `place` = [next reference, next control row].
+    """Replay rows of a segment from `place` on.
+
+    `place` = [next reference, next control row, added rows among those before it].
 
     References are column arrays of one length (`pcs` may be empty, then misses have pc 0);
     `events` is an EVENT array in sequence order. References have no sequence numbers here: they
@@ -42,6 +48,7 @@ def replay_segment(
     """
     i = place[0]
     e = place[1]
+    own = e - place[2]
     references = kinds.shape[0]
     p = m.p
     unchecked = np.int64(0)
@@ -51,7 +58,7 @@ def replay_segment(
         # References stand before control row e up to its sequence number.
         until = references
         if e < events.shape[0]:
-            until = min(references, np.int64(events[e]["seq"]) - first_seq - e)
+            until = min(references, np.int64(events[e]["seq"]) - first_seq - own)
         while i < until:
             if i >= unchecked:
                 if full(m):
@@ -65,7 +72,7 @@ def replay_segment(
             way = np.int64(ways[i])
             vaddr = np.int64(vaddrs[i])
             page = np.int64(pages[i])
-            seq = first_seq + i + e
+            seq = first_seq + i + own
             if cpu >= p[P_CPUS] or context >= p[P_CONTEXTS]:
                 place[0] = i
                 place[1] = e
@@ -106,6 +113,13 @@ def replay_segment(
             place[0] = i
             place[1] = e
             return DAMAGED
+        if row["kind"] == ADDED:
+            enter(m, cpu, context, np.int64(0))
+            for _ in range(min(np.int64(row["a1"]), MOST_TIMES)):
+                trap(m, cpu, np.int64(row["a0"]), np.int64(row["a3"]), np.int64(0), np.int64(0))
+            e += 1
+            place[2] += 1
+            continue
         control(
             m, np.int64(row["kind"]), cpu, context, np.int64(row["work"]),
             np.int64(row["instructions"]), np.int64(row["seq"]), np.int64(row["a0"]),
@@ -113,6 +127,7 @@ def replay_segment(
             np.int64(row["a5"]),
         )  # fmt: skip
         e += 1
+        own += 1
 
 
 def compile_kernels() -> None:
@@ -123,7 +138,7 @@ def compile_kernels() -> None:
 
     m = build(Spec(), contexts=4)
     empty = {name: np.zeros(0, dtype) for name, dtype in REPLAY_DTYPES.items()}
-    place, pcs, events = np.zeros(2, np.int64), np.zeros(0, "u8"), np.zeros(0, EVENT)
+    place, pcs, events = np.zeros(3, np.int64), np.zeros(0, "u8"), np.zeros(0, EVENT)
     replay_segment(m, place, 0, *empty.values(), pcs, events)
 
 

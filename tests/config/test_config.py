@@ -121,7 +121,13 @@ def test_tables_that_come_with_the_package_price_each_cause_or_say_nothing(name:
         ("instructions = 4\n", "is not a table"),
         ("[instructions]\nforward = 1\n[prices]\nforward_us = 1\n", "priced twice"),
         ("[instructions]\nforward = 1000000000\n", "bad value"),
-        ("[structure]\ntlb = 1\n", "later version"),
+        ("[structure]\ntlb = 1\n", "one of captured, flush, tagged"),
+        ("[structure]\ntlb = 'tagd'\n", "one of captured, flush, tagged"),
+        ("[structure]\ntbl = 'flush'\n", "did you mean costs.structure.tlb?"),
+        ("[structure]\nsoftware_tlb = 1022\n", "a multiple of 4"),
+        ("[structure]\nsoftware_tlb = 65540\n", "a whole number from -1 to 65536"),
+        ("[structure]\nsoftware_tlb = 'none'\n", "bad value for costs.structure.software_tlb"),
+        ("structure = 'tagged'\n", "is not a table"),
     ],
 )
 def test_a_bad_cost_table_is_named(tmp_path: Path, text: str, words: str) -> None:
