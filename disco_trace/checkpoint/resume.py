@@ -18,7 +18,7 @@ from disco_trace.machine import kernel
 from disco_trace.machine import layout as machine_layout
 from disco_trace.machine import state as machine_state
 from disco_trace.machine.layout import CONTEXT_WORDS, FEWEST_CONTEXTS, MOST_CONTEXTS, Machine
-from disco_trace.machine.slots import FIRST_PORT, SECTOR, build_slots
+from disco_trace.machine.slots import FIRST_PORT, SECTOR, build_slots, places_of
 from disco_trace.memory import layout as memory_layout
 from disco_trace.memory import state as memory_state
 from disco_trace.memory.layout import Memory
@@ -100,7 +100,7 @@ def _cold(
     blank = [(np.broadcast_to(np.uint32(0), size // 4), read_only) for size, read_only in sizes]
     return machine_layout.build(spec, rows)._replace(
         contexts=np.zeros(contexts, np.int64),
-        virtio=build_slots(spec, blank),
+        virtio=build_slots(spec, places_of(blank)),
         disk=np.zeros(max(1, total // 4), np.uint32),
     )
 

@@ -38,22 +38,25 @@ CREATE VIEW page_heat AS
 SELECT
     h.trace,
     h.run,
-    h.vm,
+    nullif(h.vm, 65535) AS vm,
     h.guest_page,
     h.node,
     h.local,
     h.remote,
     h.writes,
     h.moves,
-    coalesce(s.symbol, printf('page 0x%x', h.guest_page)) AS symbol
+    coalesce(
+        s.symbol, printf(if(h.vm = 65535, 'shared page 0x%x', 'page 0x%x'), h.guest_page)
+    ) AS symbol
 FROM _source_heat AS h
-LEFT JOIN _page_symbols AS s USING (trace, vm, guest_page);
+LEFT JOIN _page_symbols AS s
+    ON s.trace = h.trace AND s.vm = h.vm AND s.guest_page = h.guest_page;
 
 COMMENT ON VIEW page_heat IS 'What the CPUs of one node did to one guest page in one run.';
 COMMENT ON COLUMN page_heat.trace IS 'name of the trace''s folder';
 COMMENT ON COLUMN page_heat.run IS 'name of the run''s folder';
-COMMENT ON COLUMN page_heat.vm IS 'virtual machine; 0 on the bare machine';
-COMMENT ON COLUMN page_heat.guest_page IS 'guest-physical page number (4 KiB pages)';
+COMMENT ON COLUMN page_heat.vm IS 'virtual machine; 0 on the bare machine; none for a shared page';
+COMMENT ON COLUMN page_heat.guest_page IS 'guest-physical page number (4 KiB pages); a shared page''s own number';
 COMMENT ON COLUMN page_heat.node IS 'node whose CPUs missed';
 COMMENT ON COLUMN page_heat.local IS 'second-level misses served by the own node';
 COMMENT ON COLUMN page_heat.remote IS 'second-level misses served by another node, dirty ones included';

@@ -4,7 +4,7 @@ SELECT
     run,
     seq,
     cycle,
-    vm,
+    nullif(vm, 65535) AS vm,
     guest_page,
     _enum_move_action(action) AS action,
     _enum_move_reason(reason) AS reason,
@@ -18,7 +18,7 @@ COMMENT ON COLUMN page_moves.trace IS 'name of the trace''s folder';
 COMMENT ON COLUMN page_moves.run IS 'name of the run''s folder';
 COMMENT ON COLUMN page_moves.seq IS 'sequence number of the reference at which it was decided';
 COMMENT ON COLUMN page_moves.cycle IS 'clock of the CPU that made that reference';
-COMMENT ON COLUMN page_moves.vm IS 'virtual machine; 0 on the bare machine';
+COMMENT ON COLUMN page_moves.vm IS 'virtual machine; 0 on the bare machine; none for a shared page';
 COMMENT ON COLUMN page_moves.guest_page IS 'guest-physical page number (4 KiB pages)';
 COMMENT ON COLUMN page_moves.action IS 'place (first frame), migrate, replicate, collapse or refuse';
 COMMENT ON COLUMN page_moves.reason IS 'why';
