@@ -64,18 +64,21 @@ class Software:
                 if pair and pair.page == page and (every or pair.shared or pair.asid == asid):
                     ways[way] = None
 
-    def enter(self, new: Pair) -> None:
+    def enter(self, new: Pair) -> Pair | None:
+        """Enter a pair; return the one that it displaces."""
         if not self.ways:
-            return
+            return None
         self.forget(new.page, new.asid, new.shared)
         number = self.set(new.page)
         ways = self.ways[number]
         free = [way for way, pair in enumerate(ways) if pair is None]
         if free:
             ways[free[-1]] = new
-        else:
-            ways[self.turn[number]] = new
-            self.turn[number] = (self.turn[number] + 1) % 4
+            return None
+        way = self.turn[number]
+        displaced, ways[way] = ways[way], new
+        self.turn[number] = (way + 1) % 4
+        return displaced
 
     def holds(self, pair: Pair) -> bool:
         return any(pair in ways for ways in self.ways)
@@ -177,7 +180,9 @@ class Monitor:
             self.drop(cpu, new.page, new.asid, new.shared)
         unmapped = 0x80000000 <= new.page << 13 < 0xC0000000
         if new.valid and not unmapped and self.lookup(model, v, new.page, new.asid) == n:
-            software.enter(new)
+            old = software.enter(new)
+            if old and model == 1 and self.lookup(model, v, old.page, old.asid) is None:
+                self.drop(cpu, old.page, old.asid, old.shared)
             if model == 1:
                 self.enter(cpu, new, new.asid, n)
 

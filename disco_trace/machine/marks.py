@@ -25,10 +25,10 @@ from disco_trace.machine.layout import (
     S_SINCE,
     S_VM,
     X_CPUS,
-    X_MONITOR,
     X_PAGES,
     X_RAM,
     X_SAVE,
+    X_SHARING,
 )
 from disco_trace.memory.events import (
     PAGE_EVENT,
@@ -36,7 +36,7 @@ from disco_trace.memory.events import (
     PROCESSES,
 )
 from disco_trace.memory.pages import PAGE_ALLOCATE, PAGE_CLASS, PAGE_FREE, PAGE_ZERO
-from disco_trace.monitor.pages import real, withdraw
+from disco_trace.monitor.pages import real, shows_content, withdraw
 
 
 @helper
@@ -62,8 +62,9 @@ def mark(mc, m, cpu, offset, value, work):
     if event < 0 or page >= mc.p[X_PAGES]:
         return 0
     page += mc.s[cpu, S_BASE] >> 12
-    if mc.p[X_MONITOR] != 0 and (event == PAGE_FREE or event == PAGE_ZERO):
-        withdraw(mc, page)
+    if mc.p[X_SHARING] != 0 and (event == PAGE_FREE or event == PAGE_ZERO):
+        if shows_content(mc, page):
+            withdraw(mc, page)
     emit(mc, m, cpu, PAGE_EVENT, work, event, page, 0, 4096, content, 0)
     if event == PAGE_ZERO:
         for other in range(mc.p[X_CPUS]):

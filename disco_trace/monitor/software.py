@@ -95,8 +95,11 @@ def find(mc, which, vaddr, asid, access):
 
 
 @helper
-def remember(mc, which, hi, lo0, lo1):
-    """Enter a pair that the guest wrote, in place of what stood for its page before."""
+def remember(mc, cpu, which, hi, lo0, lo1):
+    """Enter a pair that the guest wrote, in place of what stood for its page before.
+
+    A pair that is displaced leaves hardware, too, unless the guest's own TLB maps its page.
+    """
     if mc.p[X_STLB_SETS] == 0:
         return
     mon = mc.mon
@@ -111,6 +114,11 @@ def remember(mc, which, hi, lo0, lo1):
         way = mon[turn]
         mon[turn] = (way + 1) % STLB_WAYS
     pair = at + way * STLB_WORDS
+    old = mon[pair + K_KEY] & 0xFFFFFFFF
+    if mon[pair + K_KEY] != 0:
+        page = old & 0xFFFFE000
+        if find_entry(mc.tlb[cpu], mc.hint[cpu], mc.p[X_TLB], page, old & 255) < 0:
+            drop(mc, cpu, page, old & 255, 0x2000, mon[pair + K_LO0] & 1)
     mon[pair + K_KEY] = (hi & 0xFFFFE0FF) | KEY_VALID
     mon[pair + K_LO0] = lo0
     mon[pair + K_LO1] = lo1
@@ -244,7 +252,7 @@ def after_write(mc, cpu, entry):
         first = find_entry(mc.tlb[cpu], mc.hint[cpu], mc.p[X_TLB], hi & 0xFFFFE000, hi & 255)
         # Of several matching entries the lowest counts.
         if (lo0 | lo1) & 2 and maps(hi) and first == entry:
-            remember(mc, which, hi, lo0, lo1)
+            remember(mc, cpu, which, hi, lo0, lo1)
             enter(mc, cpu, entry, hi & 0xFFFFE0FF, lo0, lo1)
     if mc.mon[at + V_BOOT] != 0 and (lo0 | lo1) & 2:
         if ((mc.mon[at + V_BOOT_PAGE] << 13) ^ hi) & ~wide & 0xFFFFFFFF == 0:

@@ -263,8 +263,12 @@ def forget_all(t, p, model, v):
 
 
 @helper
-def remember(t, p, model, v, hi, lo0, lo1):
-    """Enter a pair in a software TLB, in place of what stood for its page."""
+def remember(t, p, model, cpu, v, hi, lo0, lo1):
+    """Enter a pair in a software TLB, in place of what stood for its page.
+
+    In the wanted model a pair that is displaced leaves hardware, too, unless the guest's own TLB
+    maps its page.
+    """
     if p[Q_SETS + model] == 0:
         return
     forget_page(t, p, model, v, hi, hi & 255, lo0 & 1)
@@ -278,6 +282,10 @@ def remember(t, p, model, v, hi, lo0, lo1):
         way = t[turn] + 0
         t[turn] = (way + 1) % STLB_WAYS
     pair = base + way * STLB_WORDS
+    if t[pair] != 0 and model == WANTED:
+        page, space = t[pair] & 0xFFFFE000, t[pair] & 255
+        if own(t, p, model, v, page, space) < 0:
+            drop(t, p, cpu, page, space, 0x2000, t[pair + 1] & 1)
     t[pair] = (hi & 0xFFFFE0FF) | KEY_VALID
     t[pair + 1] = lo0
     t[pair + 2] = lo1
@@ -353,7 +361,7 @@ def write(t, p, model, cpu, v, entry, hi, lo0, lo1, mask):
         maps = hi < 0x80000000 or hi >= 0xC0000000
         if (lo0 | lo1) & 2 and maps:
             if own(t, p, model, v, hi & 0xFFFFE000, hi & 255) == at:
-                remember(t, p, model, v, hi, lo0, lo1)
+                remember(t, p, model, cpu, v, hi, lo0, lo1)
                 if model == WANTED:
                     enter(t, p, cpu, v, at, hi, lo0, lo1)
     u = vcpu_of(p, v)

@@ -319,12 +319,18 @@ CONTROL: Final = (
         (
             _c(0, "event", "step", enum=INTERRUPT_EVENTS),
             _c(1, "line", "Cause.IP bit number", "uint8"),
-            _c(2, "target", "CPU concerned; for line 4, the device (slot) that works", "uint16"),
+            _c(
+                2,
+                "target",
+                "CPU concerned; for line 4, the device that works (slot + 8 x virtual machine)",
+                "uint16",
+            ),
             _c(
                 3,
                 "deadline",
                 "a timer's absolute deadline on the turn clock; for line 4, the time since the "
-                "device was started (raised), or its latency (device_started)",
+                "device was started (raised; + 2^48 x the virtual machine whose line it is), or its "
+                "latency (device_started)",
             ),
         ),
     ),

@@ -90,4 +90,5 @@ def assert_equal_state(bare: Board, guest: Guest, label: str = "") -> None:
     np.testing.assert_array_equal(one.fpr, other.fpr, label)
     for cpu in range(len(one.gpr)):
         assert bare.get("count", cpu) == guest.get("count", cpu), label
-    assert (one.ram == other.ram).all(), label
+    # Nothing is shared here, so memory stands where the machine sees it.
+    assert (one.ram == other.ram[: len(one.ram)]).all(), label

@@ -22,7 +22,7 @@ from disco_trace.monitor.layout import (
 from disco_trace.replay.kernel import DAMAGED, DONE, REPLAY_DTYPES, replay_segment
 from disco_trace.requests import CaptureRequest
 from disco_trace.trace.reader import TraceReader
-from disco_trace.trace.schema import CONTROL, EVENT, PAGE_EVENTS
+from disco_trace.trace.schema import CONTROL, EVENT, MONITOR_CAUSES, PAGE_EVENTS
 from tests.replay.runs import (
     TINY,
     assert_same,
@@ -91,6 +91,29 @@ def test_a_block_is_read_from_the_disk_once(tmp_path):
         assert ((events["a0"] == MAP) | (events["a0"] == BREAK)).any() == share
     # The second machine finds nearly all of what the first has read.
     assert moved[True] < 0.6 * moved[False]
+
+
+def test_copies_and_packets_have_their_prices(tmp_path):
+    """Two machines, the one that copies and the one that gets what it copied counted by hand."""
+    prices = {"copy_on_write_us": 1.0, "network_us": 2.0, "copy_page_us": 4.0,
+              "interrupted_cpu_us": 0.5, "tlb_entry_us": 0.0, "zero_page_us": 0.0}  # fmt: skip
+    sets = {f"costs__prices__{name}": value for name, value in prices.items()}
+    guests = (*FILES, "ping:1 rounds=2 bytes=8K")
+    spec = spec_at(4, 4, **TWO | {"vm__count": 3}, vm__guests=guests, **sets)
+    run_guest("files", spec, tmp_path / "t", ())
+    rows = control_rows(tmp_path / "t", "traps")
+    for cause, price in (("copy_on_write", 300), ("network", 600)):
+        mine = rows[rows["a0"] == MONITOR_CAUSES.index(cause)]
+        copied = (mine["a5"].astype(np.int64) * 1200 >> 12).sum()
+        assert copied > 0
+        expected = len(mine) * price + copied + (mine["a4"] >> np.uint64(32)).sum() * 150
+        accounts = captured(tmp_path / "t").tables["accounts"].to_pydict()
+        found = sum(
+            value
+            for metric, value in zip(accounts["metric"], accounts["value"], strict=True)
+            if metric == f"monitor_{cause}_cycles"
+        )
+        assert found == expected
 
 
 def run_to_the_end(spec, guest: str, args: tuple[str, ...]):

@@ -58,7 +58,7 @@ COMMENT ON COLUMN misses.source IS 'local or remote memory, or dirty in another 
 COMMENT ON COLUMN misses.class IS 'cold (never held), capacity (lost to room, also conflicts and page moves) or coherence (lost to an invalidation)';
 COMMENT ON COLUMN misses.kind IS 'fetch, load or store';
 COMMENT ON COLUMN misses.vaddr IS 'virtual address of the reference';
-COMMENT ON COLUMN misses.guest_page IS 'guest-physical page number (4 KiB pages)';
+COMMENT ON COLUMN misses.guest_page IS 'guest-physical page number (4 KiB pages), or a shared page''s own';
 COMMENT ON COLUMN misses.pc IS 'virtual address of the instruction';
 COMMENT ON COLUMN misses.symbol IS 'function that holds the pc, or the pc in hex where no symbol is known';
 COMMENT ON COLUMN misses.stall_cycles IS 'cycles for which the CPU stood still';
