@@ -329,7 +329,7 @@ CONTROL: Final = (
                 3,
                 "deadline",
                 "a timer's absolute deadline on the turn clock; for line 4, the time since the "
-                "device was started (raised; + 2^48 x the virtual machine whose line it is), or its "
+                "device was started (raised; + 2^48 x the machine whose line it is), or its "
                 "latency (device_started)",
             ),
         ),
