@@ -163,8 +163,17 @@ def build_machine(
     for vm, (memory, start) in enumerate(zip(memories, starts, strict=True)):
         registers = _fill(memory, request, start)
         _start_machine(machine, vm, request, start, registers)
-    share_images(machine, starts)
+    share_images(machine, [(start.image.sha256, _pages(start.image)) for start in starts])
     return machine
+
+
+def _pages(image: Image) -> set[int]:
+    """Return the pages of memory that an image covers."""
+    return {
+        page
+        for segment in image.segments
+        for page in range(segment.paddr >> 12, -(-(segment.paddr + len(segment.data)) >> 12))
+    }
 
 
 def memory_of(machine: Machine, vm: int) -> np.ndarray[Any, Any]:

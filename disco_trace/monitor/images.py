@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -34,16 +33,14 @@ from disco_trace.monitor.layout import (
 )
 from disco_trace.monitor.pages import shown_content, shows_content
 
-if TYPE_CHECKING:
-    from disco_trace.boot import Start
-
 PAGE_SHIFT, WORDS = 12, 1024
 SUPERVISOR = 1
 
 
-def share_images(machine: Machine, starts: Sequence[Start]) -> None:
+def share_images(machine: Machine, images: Sequence[tuple[str, Iterable[int]]]) -> None:
     """Let machines with the same image show the pages of it that are equal in all of them.
 
+    images: of each machine the hash of its image, and the pages of memory that it covers.
     Called on a machine in its entry state, before anything runs; `announce` records it.
     """
     p, mon = machine.p, machine.mon
@@ -54,18 +51,11 @@ def share_images(machine: Machine, starts: Sequence[Start]) -> None:
     pmap = mon[int(p[X_O_PMAP]) : int(p[X_O_MEMMAP])].reshape(-1, PMAP_WORDS)
     memmap = mon[int(p[X_O_MEMMAP]) : int(p[X_O_POOL])].reshape(-1, CONTENT_WORDS)
     groups: dict[str, list[int]] = {}
-    for vm, start in enumerate(starts):
-        groups.setdefault(start.image.sha256, []).append(vm)
+    for vm, (name, _) in enumerate(images):
+        groups.setdefault(name, []).append(vm)
     content = 0
     for vms in groups.values():
-        image = starts[vms[0]].image
-        covered = {
-            page
-            for segment in image.segments
-            for page in range(
-                segment.paddr >> PAGE_SHIFT, -(-(segment.paddr + len(segment.data)) >> PAGE_SHIFT)
-            )
-        }
+        covered = images[vms[0]][1]
         for page in sorted(covered) if len(vms) > 1 else ():
             own = [vm * pages + page for vm in vms]
             if not all(np.array_equal(ram[own[0]], ram[other]) for other in own[1:]):
