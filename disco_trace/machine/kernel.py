@@ -137,12 +137,15 @@ from disco_trace.machine.layout import (
     S_LL,
     S_LLADDR,
     S_NPC,
+    S_OPEN,
     S_PC,
     S_PENDING,
     S_RETIRED,
     S_SINCE,
+    S_SEEN,
     S_SLICE,
     S_SLOT,
+    S_SPECIAL,
     S_VCPU,
     S_WAIT_BASE,
     S_WAITING,
@@ -242,6 +245,7 @@ from disco_trace.monitor.schedule import (
     wait,
     wake_cpu,
 )
+from disco_trace.monitor.special import pull, push
 
 # Operations of CACHE that take a line in; bits of TagLo, as on the 24K.
 I_FILL, I_LOCK, D_LOCK = U(0x14), U(0x1C), U(0x1D)
@@ -546,6 +550,8 @@ def run(mc, m, budget):
 
         while True:
             # Everything that can have changed is looked at again here.
+            if s[S_SPECIAL] != 0 and s[S_OPEN] != 0:
+                push(mc, cpu)
             if not owed:
                 if g[G_EXIT] != 0 or yielded or s[S_WAITING] == LOCKED:
                     break
@@ -568,6 +574,10 @@ def run(mc, m, budget):
                 fire_timer(mc, m, cpu)
             if now + n >= s[S_IPI_AT]:
                 arrive(mc, cpu, now + n)
+            if s[S_SPECIAL] != 0 and k[CAUSE] & 0xFF00 != s[S_SEEN]:
+                # An interrupt enters the monitor, which asks the page if the guest will have it.
+                pull(mc, cpu)
+                push(mc, cpu)
             pending = k[CAUSE] & k[STATUS] & 0xFF00
             if pending and k[STATUS] & 7 == 1:
                 take(mc, m, cpu, INT, 0, s[S_PC], s[S_SLOT], 0, 0, n)

@@ -29,12 +29,12 @@ from disco_trace.trace.schema import EVENT, PAGE, REF
     X_CPUS, X_RAM, X_TLB, X_FILTER, X_TURN, X_MULT, X_DIV, X_STOP, X_MAX_INSTRUCTIONS,
     X_FEEDBACK, X_EVENTS, X_PAGES, X_CONTEXTS_FULL, X_NODES, X_SAVE, X_FPU,
     X_MONITOR, X_MAPPED, X_VMS, X_VCPUS, X_SLICE, X_STLB_SETS,
-    X_VCPU_STRIDE, X_O_VCPU, X_O_STLB, X_O_VM, X_FPU_COSTS,
-) = range(27)  # fmt: skip
+    X_VCPU_STRIDE, X_O_VCPU, X_O_STLB, X_O_VM, X_SPECIAL, X_FPU_COSTS,
+) = range(28)  # fmt: skip
 # X_SAVE: the phase at whose next opening the machine stops to be saved, 0 for none.
 # X_FPU_COSTS …: what FPU instructions cost, in the order of `fpu.table.COSTS`, then 0 for no cost.
 N_X = X_FPU_COSTS + 10
-# X_MONITOR: 1 with a monitor below the guests. X_RAM and X_PAGES are one machine's. X_O_…: where
+# X_MONITOR: 1 with a monitor below the guests. X_SPECIAL: 1 if it offers special pages. X_RAM and X_PAGES are one machine's. X_O_…: where
 # the sections of `Machine.mon` begin (`monitor.layout`).
 
 # Machine.g, state that belongs to the whole machine.
@@ -69,7 +69,11 @@ PHASE_DEPTH = 12
 # exceptions in a row without a retired instruction: an exception vector that faults itself.
 RUNNING, WAITING, LOCKED = range(3)
 LOCKUP = 1 << 14
-CPU_STATE = S_PHASES + PHASE_DEPTH
+# Its special page (`monitor.special`): 1 + where it begins in `ram`, 0 for none; 1 while CP0 is the
+# truth and the page is not; the interrupts that the page was shown last.
+S_SPECIAL = S_PHASES + PHASE_DEPTH
+S_OPEN, S_SEEN = S_SPECIAL + 1, S_SPECIAL + 2
+CPU_STATE = S_SPECIAL + 3
 
 HI, LO = 32, 33
 GPR_WORDS = 40

@@ -56,6 +56,7 @@ from disco_trace.monitor.layout import (
     VM_WORDS,
 )
 from disco_trace.monitor.schedule import end_machine
+from disco_trace.monitor.special import give_pages, offered, pull
 from disco_trace.monitor.vcpu import record
 from disco_trace.trace.schema import MONITOR_CAUSES
 
@@ -74,6 +75,7 @@ def guest_device(mc, m, cpu, op, w, va, physical, access, pc, work):
     """
     r = mc.gpr[cpu]
     rt = rt_of(w)
+    pull(mc, cpu)
     mc.s[cpu, S_DATA] += 1
     if access == A_LOAD:
         emit(mc, m, cpu, TRAPS, work, EMULATE_LOAD, pc, np.int64(va), 0, 0, 0)
@@ -138,6 +140,8 @@ def guest_read(mc, cpu, physical):
     vm = mc.p[X_O_VM] + mc.s[cpu, S_VM] * VM_WORDS
     if block == UART:
         return uart_read(mc.mon[vm + VM_UART : vm + VM_UART + 16], (offset >> 2) & 7)
+    if block == CPU_BLOCK and offset == 0x24:
+        return offered(mc)
     if block == CPU_BLOCK:
         return cpu_block_read(mc, cpu, offset, mc.mon[vm + VM_VCPUS])
     if block == VIRTIO:
@@ -165,6 +169,8 @@ def guest_write(mc, m, cpu, physical, value):
             return 1
         if offset == 0x14:
             clear_interrupt(mc, m, cpu, 0)
+        if offset == 0x24:
+            give_pages(mc, cpu, value)
     elif block == MARKS:
         mark(mc, m, cpu, offset, value, 0)
     return 0

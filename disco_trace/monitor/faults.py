@@ -11,6 +11,7 @@ from disco_trace.machine.layout import (
     ENTRYHI,
     S_REFILL,
     S_REGIME,
+    S_SPECIAL,
     S_VM,
     S_WHICH,
     STATUS,
@@ -53,6 +54,7 @@ from disco_trace.monitor.layout import (
     VM_WORDS,
 )
 from disco_trace.monitor.software import enter, find
+from disco_trace.monitor.special import SPECIAL, special_pair
 from disco_trace.monitor.vcpu import record
 from disco_trace.trace.schema import MONITOR_CAUSES
 
@@ -125,7 +127,7 @@ def fault(mc, m, cpu, mode, vaddr, access, pc, work):
     """Find what an address that the hardware TLB does not map means to the guest.
 
     In this order: a segment that is not mapped, the guest's own TLB, the software TLB, the page
-    that the monitor maps for a start in the supervisor segment. Memory is entered in the hardware
+    that the monitor maps for a start in the supervisor segment, the special page. Memory is entered in the hardware
     TLB, with a `traps` row; an exception that is the guest's own comes back for it.
     """
     k = mc.cp0[cpu]
@@ -159,6 +161,8 @@ def fault(mc, m, cpu, mode, vaddr, access, pc, work):
                 lo1 = mc.mon[pair + K_LO1]
             elif mc.mon[at + V_BOOT] != 0 and kernel and vaddr >> 13 == mc.mon[at + V_BOOT_PAGE]:
                 lo0, lo1 = direct(vaddr & 0x1FFFFFFF, 3)
+            elif kernel and vaddr & 0xFFFFF000 == SPECIAL and mc.s[cpu, S_SPECIAL] != 0:
+                lo0, lo1 = special_pair(mc, cpu)
             else:
                 return -(missed | MISSED)
     lo = lo1 if vaddr & 4096 else lo0

@@ -35,6 +35,7 @@ from disco_trace.machine.layout import (
     X_O_VM,
     X_RAM,
     X_SLICE,
+    X_SPECIAL,
     X_STLB_SETS,
     X_VCPU_STRIDE,
     X_VCPUS,
@@ -99,6 +100,7 @@ def attach(mc: Machine, spec: Any) -> Machine:
     p[X_MONITOR], p[X_VMS], p[X_VCPUS] = 1, vms, vcpus
     p[X_MAPPED] = spec.machine.kseg0 == "mapped"
     p[X_STLB_SETS], p[X_VCPU_STRIDE] = sets, stride
+    p[X_SPECIAL] = spec.monitor.special_page
     p[X_SLICE] = max(1, cycles(spec.monitor.slice_us * 1000, spec.machine.clock_mhz))
     p[X_O_VCPU] = int(p[X_CPUS]) * HW_WORDS
     p[X_O_STLB] = p[X_O_VCPU] + vcpus * stride

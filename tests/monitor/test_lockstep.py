@@ -39,7 +39,9 @@ def nonsense(seed: int, stretches: int) -> int:
     cpus = rng.choice((1, 1, 2, 4))
 
     def pair() -> tuple[Board, Guest]:
-        guest = Guest("monitor.stlb_entries=0", *sets, cpus=cpus, rows=4000)
+        guest = Guest(
+            "monitor.stlb_entries=0", "monitor.special_page=false", *sets, cpus=cpus, rows=4000
+        )
         return Board("machine.network_ports=0", *sets, cpus=cpus, rows=4000), guest
 
     bare, guest = pair()

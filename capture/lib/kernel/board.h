@@ -48,6 +48,7 @@
 #define CPU_RAISE 0x1f002010
 #define CPU_CLEAR 0x1f002014
 #define DEVICE_LINE_CPU 0x1f002020 /* who gets the interrupts of virtio devices: CPU 0 at first */
+#define CPU_SPECIAL 0x1f002024 /* a monitor's special page: where it is seen, and where it lies */
 #define MARK_ALLOCATED 0x1f003000
 #define MARK_FREED 0x1f003004
 #define MARK_ZERO 0x1f003008

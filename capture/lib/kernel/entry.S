@@ -6,6 +6,28 @@
         .set    noreorder
         .set    noat
 
+/* Read or write a CP0 register without side effects. special_boot() may put a load from, or a store
+   to, the special page in place of the two instructions; then a write uses $at, and needs no barrier. */
+        .macro  read_special register, cp0, offset
+881:    mfc0    \register, \cp0
+        nop
+        .pushsection .special, "a"
+        .word   881b
+        lui     \register, SPECIAL_END
+        lw      \register, \offset(\register)
+        .popsection
+        .endm
+
+        .macro  write_special register, cp0, offset
+881:    mtc0    \register, \cp0
+        ehb
+        .pushsection .special, "a"
+        .word   881b
+        lui     $1, SPECIAL_END
+        sw      \register, \offset($1)
+        .popsection
+        .endm
+
 /* ---- vectors, at physical 0 ------------------------------------------------------------- */
         .section .vectors, "ax", @progbits
         .globl  tlb_refill
@@ -156,11 +178,11 @@ _start:
 /* From user mode: start on the empty kernel stack of this CPU's thread. From kernel mode (a page fault on a
    user address, an interrupt while idle): continue on the current one. */
 trap_entry:
-        mfc0    $k0, CP0_STATUS
+        read_special $k0, CP0_STATUS, SPECIAL_STATUS
         andi    $k0, $k0, STATUS_USER
         beqz    $k0, 1f
          move   $k1, $sp                /* (delay) */
-        mfc0    $k0, CP0_CONTEXT
+        read_special $k0, CP0_CONTEXT, SPECIAL_CONTEXT
         srl     $k0, $k0, 23
         sll     $k0, $k0, CPU_SHIFT
         lui     $sp, %hi(cpus + CPU_STACK_TOP)
@@ -201,10 +223,10 @@ trap_entry:
         mflo    $t1
         sw      $t0, FRAME_HI($sp)
         sw      $t1, FRAME_LO($sp)
-        mfc0    $t0, CP0_STATUS
-        mfc0    $t1, CP0_CAUSE
-        mfc0    $t2, CP0_EPC
-        mfc0    $t3, CP0_BADVADDR
+        read_special $t0, CP0_STATUS, SPECIAL_STATUS
+        read_special $t1, CP0_CAUSE, SPECIAL_CAUSE
+        read_special $t2, CP0_EPC, SPECIAL_EPC
+        read_special $t3, CP0_BADVADDR, SPECIAL_BADVADDR
         sw      $t0, FRAME_STATUS($sp)
         sw      $t1, FRAME_CAUSE($sp)
         sw      $t2, FRAME_EPC($sp)
@@ -212,20 +234,18 @@ trap_entry:
         ori     $t0, $t0, STATUS_LEVEL
         xori    $t0, $t0, STATUS_LEVEL  /* kernel mode, interrupts off, and EXL clear: from here
                                            on a TLB miss uses the refill vector again */
-        mtc0    $t0, CP0_STATUS
-        ehb
+        write_special $t0, CP0_STATUS, SPECIAL_STATUS
         move    $gp, $zero
         jal     trap
          move   $a0, $sp                /* (delay) */
 trap_return:
         lw      $t0, FRAME_STATUS($sp)  /* EXL was set when it was saved: from here to ERET no
                                            exception may occur, and none can */
-        mtc0    $t0, CP0_STATUS
-        ehb
+        write_special $t0, CP0_STATUS, SPECIAL_STATUS
         lw      $t1, FRAME_EPC($sp)
         lw      $t2, FRAME_HI($sp)
         lw      $t3, FRAME_LO($sp)
-        mtc0    $t1, CP0_EPC
+        write_special $t1, CP0_EPC, SPECIAL_EPC
         mthi    $t2
         mtlo    $t3
         lw      $1, FRAME_REGISTER(1)($sp)
@@ -304,16 +324,75 @@ switch_stacks:
          addiu  $sp, $sp, SWITCH_BYTES  /* (delay) */
         .size   switch_stacks, . - switch_stacks
 
+/* boot_wait(address): WAIT, with interrupts off, until *address is not 0. */
+        .globl  boot_wait
+        .type   boot_wait, @function
+boot_wait:
+        lw      $v0, 0($a0)
+        bnez    $v0, 1f
+         nop                            /* (delay) */
+        wait
+        b       boot_wait
+         nop                            /* (delay) */
+1:      jr      $ra
+         nop                            /* (delay) */
+        .size   boot_wait, . - boot_wait
+
+/* The refill handler that special_boot() puts in the vector's place: what it reads and writes is on
+   the special page, and a store needs a third register. */
+        .globl  special_refill
+        .type   special_refill, @function
+special_refill:
+        lui     $k0, SPECIAL_END
+        sw      $1, SPECIAL_SAVED($k0)
+        lw      $k1, SPECIAL_CONTEXT($k0)
+        lui     $1, %hi(cpus + CPU_ROOT)
+        srl     $k1, $k1, 23            /* own CPU number */
+        sll     $k1, $k1, CPU_SHIFT
+        addu    $k1, $k1, $1
+        lw      $1, SPECIAL_BADVADDR($k0)
+        lw      $k1, %lo(cpus + CPU_ROOT)($k1)
+        srl     $1, $1, 22              /* 4 MiB that the address lies in */
+        sll     $1, $1, 2
+        addu    $k1, $k1, $1
+        lw      $k1, 0($k1)
+        lw      $1, SPECIAL_CONTEXT($k0)
+        srl     $1, $1, 1
+        andi    $1, $1, 0xff8
+        addu    $k1, $k1, $1
+        lw      $1, 0($k1)
+        lw      $k1, 4($k1)
+        sw      $1, SPECIAL_ENTRYLO0($k0)
+        sw      $k1, SPECIAL_ENTRYLO1($k0)
+        lw      $1, SPECIAL_SAVED($k0)
+        tlbwr
+        eret
+        .globl  special_refill_end
+special_refill_end:
+        .size   special_refill, . - special_refill
+
 /* idle_until_changed(address, seen): WAIT until *address differs from seen. An interrupt between
    the load and WAIT would be lost; trap() therefore restarts whatever it interrupts between
    idle_begin and idle_end at idle_begin. */
         .globl  idle_until_changed
         .type   idle_until_changed, @function
 idle_until_changed:
-        mfc0    $t0, CP0_STATUS
+        read_special $t0, CP0_STATUS, SPECIAL_STATUS
         ori     $t1, $t0, STATUS_IE
+        write_special $t1, CP0_STATUS, SPECIAL_STATUS
+        /* Only a store to the special page leaves an interrupt waiting behind this. Then MTC0 has
+           the monitor look. */
+881:    b       3f                      /* replaced together with its delay slot */
+         nop                            /* (delay) */
+        .pushsection .special, "a"
+        .word   881b
+        lui     $1, SPECIAL_END
+        lw      $1, SPECIAL_PENDING($1)
+        .popsection
+        beqz    $1, 3f
+         nop                            /* (delay) */
         mtc0    $t1, CP0_STATUS
-        ehb
+3:      ehb
         .globl  idle_begin
 idle_begin:
         lw      $v0, 0($a0)
@@ -324,8 +403,7 @@ idle_begin:
 idle_end:
         b       idle_begin
          nop                            /* (delay) */
-1:      mtc0    $t0, CP0_STATUS         /* interrupts off again */
-        ehb
+1:      write_special $t0, CP0_STATUS, SPECIAL_STATUS   /* interrupts off again */
         jr      $ra
          nop                            /* (delay) */
         .size   idle_until_changed, . - idle_until_changed

@@ -21,6 +21,30 @@
   })
 #define WRITE_CP0(reg, value) \
   __asm__ volatile("mtc0 %z0, " CP0_TEXT_(reg) : : "Jr"((uint32_t)(value)) : "memory")
+/* The same for registers without side effects, by name. special_boot() may put a load from, or a store
+   to, the special page in their place. */
+#define READ_SPECIAL(name)                                                              \
+  ({                                                                                    \
+    uint32_t value_;                                                                    \
+    __asm__ volatile(".set push\n\t.set noreorder\n"                                    \
+                     "881:\tmfc0 %0, " CP0_TEXT_(CP0_##name) "\n\tnop\n\t"               \
+                     ".pushsection .special, \"a\"\n\t.word 881b\n\t"                    \
+                     "lui %0, " CP0_TEXT_(SPECIAL_END) "\n\t"                            \
+                     "lw %0, " CP0_TEXT_(SPECIAL_##name) "(%0)\n\t"                      \
+                     ".popsection\n\t.set pop"                                          \
+                     : "=r"(value_));                                                   \
+    value_;                                                                             \
+  })
+#define WRITE_SPECIAL(name, value)                                                      \
+  __asm__ volatile(".set push\n\t.set noreorder\n\t.set noat\n"                         \
+                   "881:\tmtc0 %z0, " CP0_TEXT_(CP0_##name) "\n\tnop\n\t"                \
+                   ".pushsection .special, \"a\"\n\t.word 881b\n\t"                      \
+                   "lui $1, " CP0_TEXT_(SPECIAL_END) "\n\t"                              \
+                   "sw %z0, " CP0_TEXT_(SPECIAL_##name) "($1)\n\t"                       \
+                   ".popsection\n\t.set pop"                                            \
+                   :                                                                    \
+                   : "Jr"((uint32_t)(value))                                            \
+                   : "memory", "$1")
 #define CP0_TEXT_(...) CP0_TEXT2_(__VA_ARGS__)
 #define CP0_TEXT2_(...) #__VA_ARGS__
 /* Execution hazard barrier: earlier CP0 writes hold for the instructions that follow. */
@@ -126,6 +150,7 @@ extern struct cpu cpus[MAX_CPUS];
 extern uint32_t cpu_total;
 
 /* entry.S */
+void boot_wait(const uint32_t *address);
 void idle_until_changed(const uint32_t *address, uint32_t seen);
 void switch_stacks(uint32_t *save, uint32_t sp);
 void thread_begin(void);
@@ -182,6 +207,9 @@ void tlb_answer(struct cpu *me);
 
 /* trap.c */
 void trap(struct frame *frame);
+
+/* special.c */
+void special_boot(void);
 
 /* main.c */
 __attribute__((noreturn)) void kernel_main(uint32_t argc, uint32_t argv, uint32_t ram_bytes,
@@ -240,7 +268,7 @@ uint64_t clock_now(struct cpu *me);
 
 static inline struct cpu *this_cpu(void) {
   /* Boot puts the CPU number into Context.PTEBase, which nothing else uses. */
-  return &cpus[READ_CP0(CP0_CONTEXT) >> 23];
+  return &cpus[READ_SPECIAL(CONTEXT) >> 23];
 }
 
 static inline uint32_t cpu_index(const struct cpu *me) { return (uint32_t)(me - cpus); }

@@ -22,6 +22,25 @@
 #define CP0_CONFIG $16
 #define CP0_CONFIG1 $16, 1
 
+/* The special page (docs/monitor.md, "The special page"): CP0 register n, select s is the word at
+   4 * (8 * n + s) of a page that ends at SPECIAL_END, so offsets from there are negative. */
+#define SPECIAL_PAGE 0xdffff000
+#define SPECIAL_END 0xe000 /* for LUI */
+#define SPECIAL_INDEX -4096
+#define SPECIAL_ENTRYLO0 -4032
+#define SPECIAL_ENTRYLO1 -4000
+#define SPECIAL_CONTEXT -3968
+#define SPECIAL_WIRED -3904
+#define SPECIAL_BADVADDR -3840
+#define SPECIAL_ENTRYHI -3776
+#define SPECIAL_COMPARE -3744
+#define SPECIAL_STATUS -3712
+#define SPECIAL_CAUSE -3680
+#define SPECIAL_EPC -3648
+#define SPECIAL_CONFIG1 -3580
+#define SPECIAL_PENDING -3072 /* interrupts that wait, as Status.IM lets them through */
+#define SPECIAL_SAVED -2048   /* the kernel's own word: $at, in the refill handler */
+
 /* Status. */
 #define STATUS_IE 0x00000001    /* interrupts enabled */
 #define STATUS_EXL 0x00000002   /* exception level */

@@ -134,7 +134,7 @@ uint32_t thread_wake_word(struct thread *me, uint32_t vaddr) {
 
 /* A thread used the FPU without having it. Return 0 if there is none, or if it has it. */
 int thread_use_fpu(struct thread *me, struct frame *frame) {
-  if (frame->status & STATUS_FPU || !(READ_CP0(CP0_CONFIG1) & CONFIG1_FPU)) return 0;
+  if (frame->status & STATUS_FPU || !(READ_SPECIAL(CONFIG1) & CONFIG1_FPU)) return 0;
   frame->status |= STATUS_FPU;
   WRITE_CP0(CP0_STATUS, READ_CP0(CP0_STATUS) | STATUS_FPU);
   HAZARD_BARRIER();
