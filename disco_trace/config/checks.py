@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from disco_trace.config.leaves import leaves, size_text
-from disco_trace.config.machines import machines_of, parse_machine
+from disco_trace.config.machines import machines_of, parse_machine, virtual_machines
 from disco_trace.errors import DiscoError
 
 if TYPE_CHECKING:
@@ -18,6 +18,9 @@ MOST_DIRECTORY_ENTRIES: Final = 2**27
 MOST_CACHED_LINES: Final = 2**24
 # The software TLB has sets of four pairs.
 SOFTWARE_WAYS: Final = 4
+# The least of a pool: an instruction and its handlers need some pages at once, of each virtual CPU.
+POOL_PAGES: Final = 64
+POOL_PAGES_OF_A_CPU: Final = 16
 # Machine addresses of RAM have 32 bits.
 MOST_MEMORY_BYTES: Final = 2**32 - 2**28
 
@@ -87,11 +90,13 @@ def _check_memory(spec: Spec) -> None:
 
 def _check_monitor(spec: Spec) -> None:
     check_software_tlb(spec.costs.structure.software_tlb)
+    _check_pool(spec)
     if spec.monitor.kind == "none":
         for path, value, bare in (
             ("vm.count", spec.vm.count, 1),
             ("vm.vcpus", spec.vm.vcpus, 0),
             ("vm.guests", spec.vm.guests, ()),
+            ("vm.pool_bytes", spec.vm.pool_bytes, 0),
             ("machine.kseg0", spec.machine.kseg0, "direct"),
         ):
             if value != bare:
@@ -115,6 +120,27 @@ def _check_monitor(spec: Spec) -> None:
             expected=f"machines x machine.ram_bytes of at most {size_text(most)}"
             + (", or twice that with vm.share = false" if spec.vm.share else ""),
             found=size_text(memory),
+        )
+
+
+def _check_pool(spec: Spec) -> None:
+    """Check that the machines' share of real memory lets every virtual CPU make progress."""
+    if not spec.vm.pool_bytes:
+        if not spec.vm.lending:
+            raise DiscoError(
+                "vm.lending says how machines share the pool, and there is none",
+                expected="vm.pool_bytes, or vm.lending = true",
+                found="vm.lending = false and vm.pool_bytes = 0",
+                hint="add --set vm.pool_bytes=SIZE",
+            )
+        return
+    sizes = [machine.vcpus for machine in virtual_machines(spec)]
+    least = len(sizes) * (POOL_PAGES + max(sizes, default=0) * POOL_PAGES_OF_A_CPU) * PAGE_BYTES
+    if spec.vm.pool_bytes < least:
+        raise DiscoError(
+            "vm.pool_bytes leaves the machines too little to run in",
+            expected=f"at least {size_text(least)} for these machines and virtual CPUs",
+            found=size_text(spec.vm.pool_bytes),
         )
 
 

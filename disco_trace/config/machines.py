@@ -55,6 +55,11 @@ def shares(spec: Spec) -> bool:
     return spec.monitor.kind != "none" and spec.vm.share
 
 
+def pooled(spec: Spec) -> bool:
+    """Tell whether machines take turns on fewer frames than they have pages."""
+    return spec.monitor.kind != "none" and spec.vm.pool_bytes > 0
+
+
 def parse_machine(text: str) -> VirtualMachine:
     """Return the machine of one text of `vm.guests`; DiscoError if it is not one."""
     try:

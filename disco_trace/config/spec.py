@@ -243,6 +243,16 @@ class Vm(_Part, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Meta(max_length=64, description="what each runs, as GUEST:VCPUS ARG…; none: all the same"),
     ] = ()
     share: Annotated[bool, Meta(description="share images and disk blocks copy on write")] = True
+    pool_bytes: Annotated[
+        int,
+        Meta(
+            ge=0, le=4096 * MIB, multiple_of=4 * KIB,
+            description="real memory of all machines together, in equal shares; 0 = all fits",
+        ),
+    ] = 0  # fmt: skip
+    lending: Annotated[
+        bool, Meta(description="a machine above its share takes frames that nobody uses")
+    ] = True
 
 
 # In place of a structure: the one that the capture had, which is Disco's unless it said otherwise.

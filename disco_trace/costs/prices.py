@@ -16,6 +16,7 @@ MOVE_PRICES = ("migrate_us", "replicate_us", "collapse_us", "refused_us", "shoot
 TRAP_CAUSES = (
     "privileged", "tlb_write", "tlb_fault", "kseg0", "forward", "interrupt", "monitor_call",
     "emulate_load", "emulate_store", "ipi", "schedule", "copy_on_write", "network",
+    "swap", "io", "lend",
 )  # fmt: skip
 
 
@@ -68,6 +69,15 @@ class Prices(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     network_us: Annotated[Price, msgspec.Meta(description="passing a packet between machines")] = (
         0.0
     )
+    swap_us: Annotated[
+        Price, msgspec.Meta(description="bringing a page back from a disk, the CPU waiting")
+    ] = 0.0
+    io_us: Annotated[
+        Price, msgspec.Meta(description="starting to write a page to the swap disk")
+    ] = 0.0
+    lend_us: Annotated[
+        Price, msgspec.Meta(description="taking a frame from a page that can be read again")
+    ] = 0.0
     tlb_entry_us: Annotated[
         Price, msgspec.Meta(description="each entry put into the hardware TLB")
     ] = 0.0

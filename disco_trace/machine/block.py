@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from disco_trace.jit import helper, inline
+from disco_trace.machine.actions import ask
 from disco_trace.machine.layout import X_CONTENTS, X_MONITOR, X_PAGES, X_SHARING
 from disco_trace.machine.slots import (
     A_PAGE,
@@ -37,8 +38,8 @@ from disco_trace.machine.slots import (
 from disco_trace.machine.virtqueue import (
     READ,
     WRITE,
-    ask,
     give_up,
+    hold_page,
     load,
     own_page,
     piece,
@@ -52,6 +53,7 @@ from disco_trace.machine.virtqueue import (
 from disco_trace.memory.pages import PAGE_MAP
 from disco_trace.monitor.disks import content_of_block, is_private, make_private, own_disk_byte
 from disco_trace.monitor.pages import new_content, real, show, shown_content
+from disco_trace.monitor.paging import bring_in
 
 T_IN, T_OUT, T_FLUSH, T_GET_ID = 0, 1, 4, 8
 S_OK, S_IOERR, S_UNSUPPORTED = 0, 1, 2
@@ -176,7 +178,9 @@ def id_byte(slot, at):
 @helper
 def copy(mc, slot, disk, address, length, to_disk):
     """Copy bytes of one page between the disks' array (from byte `disk`) and memory."""
-    if not to_disk:
+    if to_disk:
+        hold_page(mc, slot, address)
+    else:
         own_page(mc, slot, address)
     if (disk | address | length) & 3 == 0:
         at = disk >> 2
@@ -220,14 +224,17 @@ def show_block(mc, slot, disk, address, length):
         if shown_content(mc, page) == content:
             return True
         show(mc, page, content)
+        ask(mc.actions, A_PAGE, slot, PAGE_MAP, page, content, 0)
+        bring_in(mc, page)
     else:
         content = new_content(mc, (disk >> 12) + 1)
         show(mc, page, content)
+        ask(mc.actions, A_PAGE, slot, PAGE_MAP, page, content, 0)
+        bring_in(mc, page)
         word = (mc.p[X_CONTENTS] + content) << 10
         for place in range(1024):
             mc.ram[word + place] = mc.disk[(disk >> 2) + place]
             mc.ops[word + place] = 0
-    ask(mc.actions, A_PAGE, slot, PAGE_MAP, page, content, 0)
     return True
 
 

@@ -32,8 +32,9 @@ from disco_trace.trace.schema import EVENT, PAGE, REF
     X_MONITOR, X_MAPPED, X_VMS, X_VCPUS, X_SLICE, X_STLB_SETS,
     X_VCPU_STRIDE, X_O_VCPU, X_O_STLB, X_O_VM, X_TAGGED, X_UNMAPPED,
     X_SHARING, X_CONTENTS, X_O_PMAP, X_O_MEMMAP, X_O_POOL, X_O_BLOCKS, X_O_PRIVATE, X_DISK,
+    X_POOL, X_LENDING, X_SWAP, X_O_RESIDENT,
     X_FPU_COSTS,
-) = range(37)  # fmt: skip
+) = range(41)  # fmt: skip
 # X_SAVE: the phase at whose next opening the machine stops to be saved, 0 for none.
 # X_FPU_COSTS …: what FPU instructions cost, in the order of `fpu.table.COSTS`, then 0 for no cost.
 N_X = X_FPU_COSTS + 10
@@ -41,7 +42,8 @@ N_X = X_FPU_COSTS + 10
 # the sections of `Machine.mon` begin (`monitor.layout`). X_TAGGED: hardware TLB entries carry their
 # virtual CPU. X_UNMAPPED: KSEG0 and KSEG1 of a guest's kernel take no hardware TLB entries.
 # X_CONTENTS: the first page of `ram` that is no machine's own (`monitor.pages`). X_DISK: words of
-# all disks' images.
+# all disks' images. X_POOL: frames for all machines, 0: as many as they have pages. X_LENDING: a
+# machine may take more than its share of them. X_SWAP: pages of `ram` before the swap disk's.
 
 # Machine.g, state that belongs to the whole machine.
 (
@@ -213,12 +215,13 @@ def build(
     disks: the contents of its block devices; what the guest writes is written there.
     mounted: which of them each virtual machine has, copy on write.
     """
-    from disco_trace.config.machines import machines_of, shares
+    from disco_trace.config.machines import machines_of, pooled, shares
     from disco_trace.memory.layout import PAGE_BYTES
 
     cpus = spec.machine.cpus
     machines = machines_of(spec)
     words = (1 + shares(spec)) * machines * spec.machine.ram_bytes // 4
+    words *= 1 + pooled(spec)  # and behind it what is on the monitor's swap disk
     refs, pages, events = buffers(rows)
     p = np.zeros(N_X, np.int64)
     p[X_CPUS], p[X_RAM], p[X_TLB] = cpus, spec.machine.ram_bytes, spec.machine.tlb_entries

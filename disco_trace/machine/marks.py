@@ -26,6 +26,7 @@ from disco_trace.machine.layout import (
     S_VM,
     X_CPUS,
     X_PAGES,
+    X_POOL,
     X_RAM,
     X_SAVE,
     X_SHARING,
@@ -36,7 +37,8 @@ from disco_trace.memory.events import (
     PROCESSES,
 )
 from disco_trace.memory.pages import PAGE_ALLOCATE, PAGE_CLASS, PAGE_FREE, PAGE_ZERO
-from disco_trace.monitor.pages import real, shows_content, withdraw
+from disco_trace.monitor.pages import drop_translations, real, shows_content, withdraw
+from disco_trace.monitor.paging import claim
 
 
 @helper
@@ -65,6 +67,9 @@ def mark(mc, m, cpu, offset, value, work):
     if mc.p[X_SHARING] != 0 and (event == PAGE_FREE or event == PAGE_ZERO):
         if shows_content(mc, page):
             withdraw(mc, page)
+    if mc.p[X_POOL] != 0 and (event == PAGE_FREE or event == PAGE_ZERO):
+        drop_translations(mc, page)
+        work = claim(mc, m, cpu, page, event == PAGE_ZERO, work)
     emit(mc, m, cpu, PAGE_EVENT, work, event, page, 0, 4096, content, 0)
     if event == PAGE_ZERO:
         for other in range(mc.p[X_CPUS]):

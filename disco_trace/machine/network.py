@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from disco_trace.jit import helper, inline
+from disco_trace.machine.actions import ask
 from disco_trace.machine.block import transfer_cycles
 from disco_trace.machine.slots import (
     A_PACKET,
@@ -53,7 +54,6 @@ from disco_trace.machine.virtqueue import (
     NEEDS_RESET,
     READ,
     WRITE,
-    ask,
     gather,
     give_up,
     load,

@@ -98,7 +98,6 @@ from disco_trace.memory.events import (
     INTERRUPTS,
     LINE_SHIFT,
     PACKETS,
-    PAGE_EVENT,
     RAISED,
     TRAPS,
 )
@@ -115,6 +114,7 @@ from disco_trace.monitor.layout import (
 )
 from disco_trace.monitor.layout import V_CPU as VCPU_ON
 from disco_trace.monitor.pages import real
+from disco_trace.monitor.paging import record_page
 from disco_trace.monitor.vcpu import record
 from disco_trace.trace.schema import MONITOR_CAUSES
 
@@ -455,7 +455,7 @@ def device_turn(mc, m):
                 address += part
                 length -= part
         elif what == A_PAGE:
-            emit(mc, m, cpu, PAGE_EVENT, work, action[2], action[3], 0, 4096, action[4], 0)
+            record_page(mc, m, cpu, work, action)
         elif what == A_PACKET:
             peer = owner % SLOTS
             copied = action[3] if action[2] > 0 else 0

@@ -10,7 +10,8 @@ from __future__ import annotations
 import numpy as np
 
 from disco_trace.jit import helper, inline
-from disco_trace.machine.layout import X_PAGES, X_RAM, X_SHARING
+from disco_trace.machine.actions import ask
+from disco_trace.machine.layout import X_PAGES, X_POOL, X_RAM, X_SHARING
 from disco_trace.machine.slots import (
     A_DMA,
     A_PAGE,
@@ -57,6 +58,7 @@ from disco_trace.machine.slots import (
 )
 from disco_trace.memory.pages import PAGE_BREAK
 from disco_trace.monitor.pages import break_share, real, shows_content
+from disco_trace.monitor.paging import bring_in
 from disco_trace.trace.schema import DMA_OPS
 
 READ, WRITE, RING_READ, RING_WRITE = (
@@ -81,6 +83,8 @@ def load(mc, slot, address, size):
     """Return a little-endian number of up to 8 bytes at any address in a device's machine."""
     value = np.int64(0)
     for place in range(size):
+        if place == 0 or (address + place) & 4095 == 0:
+            hold_page(mc, slot, address + place)
         at = real(mc, slot // SLOTS, address + place)
         byte = (np.int64(mc.ram[at >> 2]) >> (8 * (at & 3))) & 255
         value |= byte << (8 * place)
@@ -102,28 +106,23 @@ def put(mc, slot, address, size, value):
 
 
 @helper
+def hold_page(mc, slot, address):
+    """Have a page in memory that a device is about to read."""
+    if mc.p[X_POOL] != 0:
+        bring_in(mc, slot // SLOTS * mc.p[X_PAGES] + (address >> 12))
+
+
+@helper
 def own_page(mc, slot, address):
     """Give a page that a device is about to write to its machine alone, if others show it too."""
+    hold_page(mc, slot, address)
     if mc.p[X_SHARING] == 0:
         return
     page = slot // SLOTS * mc.p[X_PAGES] + (address >> 12)
     if shows_content(mc, page):
         break_share(mc, page)
         ask(mc.actions, A_PAGE, slot, PAGE_BREAK, page, 0, 0)
-
-
-@helper
-def ask(actions, what, first, second, third, fourth, fifth):
-    """Ask for something to be recorded when the step is done."""
-    count = actions[0, 0] + 1
-    actions[0, 0] = count
-    row = actions[count]
-    row[0] = what
-    row[1] = first
-    row[2] = second
-    row[3] = third
-    row[4] = fourth
-    row[5] = fifth
+        bring_in(mc, page)
 
 
 @inline

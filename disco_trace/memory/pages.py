@@ -29,6 +29,10 @@ from disco_trace.trace.schema import PAGE_EVENTS
 PAGE_ALLOCATE = PAGE_EVENTS.index("allocate")
 PAGE_MAP = PAGE_EVENTS.index("map")
 PAGE_BREAK = PAGE_EVENTS.index("break")
+PAGE_SWAP_OUT = PAGE_EVENTS.index("swap_out")
+PAGE_SWAP_IN = PAGE_EVENTS.index("swap_in")
+PAGE_LEND = PAGE_EVENTS.index("lend")
+PAGE_RECLAIM = PAGE_EVENTS.index("reclaim")
 PAGE_FREE = PAGE_EVENTS.index("free")
 PAGE_ZERO = PAGE_EVENTS.index("zero")
 PAGE_CLASS = PAGE_EVENTS.index("class")
@@ -46,7 +50,8 @@ def page_event(m, cpu, seq, event, page, content):
 
     `map`: the page shows a content, what it held is dead. `break`: it gets its own name back, with
     a copy of the content, or the content itself if nobody else shows it. `free`, `zero`: what it
-    holds is dead.
+    holds is dead. `swap_out`, `reclaim`: what it shows leaves memory, written to a disk or dropped;
+    `swap_in`: a disk brings it back.
     """
     pages = m.p[P_PAGES]
     if page < 0 or page >= pages:
@@ -54,6 +59,13 @@ def page_event(m, cpu, seq, event, page, content):
     sharing = m.p[P_NAMES] != pages
     if event == PAGE_FREE or event == PAGE_ZERO:
         forget(m, page)
+    elif event == PAGE_SWAP_OUT or event == PAGE_RECLAIM:
+        name = name_of(m, page)
+        if event == PAGE_SWAP_OUT:
+            dma(m, cpu, seq, 0, name << 12, 4096)
+        drop_page(m, name)
+    elif event == PAGE_SWAP_IN:
+        dma(m, cpu, seq, 1, name_of(m, page) << 12, 4096)
     elif sharing and event == PAGE_MAP:
         if content < 0 or content >= pages or m.alias[page] == pages + content:
             return

@@ -22,6 +22,7 @@ from disco_trace.machine.layout import (
     UART,
     X_MAPPED,
     X_O_VM,
+    X_POOL,
     X_TLB,
     X_UNMAPPED,
 )
@@ -59,6 +60,7 @@ from disco_trace.monitor.layout import (
     VM_WORDS,
 )
 from disco_trace.monitor.pages import break_share, shown_content, shows_content
+from disco_trace.monitor.paging import bring_in, record_moves
 from disco_trace.monitor.software import enter, find
 from disco_trace.monitor.vcpu import record
 from disco_trace.trace.schema import MONITOR_CAUSES
@@ -178,6 +180,12 @@ def fault(mc, m, cpu, mode, vaddr, access, pc, work):
         return -(IBE if access == A_FETCH else DBE)
     page = mc.mon[vm + VM_BASE] + (lo >> 6)
     trapped = 0
+    if mc.p[X_POOL] != 0:
+        mc.actions[0, 0] = 0
+        bring_in(mc, page)
+        if mc.actions[0, 0] != 0:
+            work = record_moves(mc, m, cpu, work)
+            trapped = TRAPPED
     if access == A_STORE and shows_content(mc, page):
         trap_copy(mc, m, cpu, pc, vaddr, page, work)
         work = 0
@@ -202,10 +210,13 @@ def fault(mc, m, cpu, mode, vaddr, access, pc, work):
 def trap_copy(mc, m, cpu, pc, vaddr, page, work):
     """Give a page that a store wants memory of its own; record what that took."""
     content = shown_content(mc, page)
+    mc.actions[0, 0] = 0
     result = break_share(mc, page)
     others = max(0, (result >> 13) - 1)
     emit(mc, m, cpu, TRAPS, work, COPY_ON_WRITE, pc, vaddr, 0, others << 32, result & 8191)
     emit(mc, m, cpu, PAGE_EVENT, 0, PAGE_BREAK, page, 0, result & 8191, content, 0)
+    bring_in(mc, page)
+    record_moves(mc, m, cpu, 0)
 
 
 @inline

@@ -22,6 +22,7 @@ from disco_trace.machine.layout import (
     X_TLB,
 )
 from disco_trace.machine.translate import A_STORE, CACHED, MAPPED, WRITABLE, is_cached
+from disco_trace.monitor.frames import in_memory
 from disco_trace.monitor.layout import (
     EMPTY,
     HW_ENTRIES,
@@ -80,13 +81,15 @@ def look_up_hardware(mon, base, entries, vaddr, asid, access):
 
 @inline
 def machine_lo(mc, cpu, lo):
-    """Return an EntryLo of the guest with the machine's page; not valid where it has no memory."""
+    """Return an EntryLo of the guest with the machine's page; not valid where none is in memory."""
     vm = mc.p[X_O_VM] + mc.s[cpu, S_VM] * VM_WORDS
     page = lo >> 6
     if page >= mc.mon[vm + VM_PAGES]:
         return lo & 1
     at = mc.p[X_O_PMAP] + (mc.mon[vm + VM_BASE] + page) * PMAP_WORDS
     name = mc.mon[at + PMAP_NAME]
+    if not in_memory(mc, name):
+        return lo & 1
     # Nobody writes what others may show, too.
     flags = lo & 63 if name < mc.p[X_CONTENTS] else lo & ~4 & 63
     return (name << 6) | flags
@@ -106,6 +109,8 @@ def insert(mc, cpu, hi, lo0, lo1):
     Not at random, as the time base of Random stands still between the traps of one instruction:
     its code page and its data page could then evict each other for ever.
     """
+    if (lo0 | lo1) & 2 == 0:
+        return  # Neither page is in memory: the guest's own entry is looked at when one is wanted.
     mon = mc.mon
     base = cpu * HW_WORDS
     hi |= mon[base + HW_TAG]
@@ -151,6 +156,15 @@ def forget(mon, at):
     mon[at + T_HI] = EMPTY
     mon[at + T_LO0] = 0
     mon[at + T_LO1] = 0
+
+
+@inline
+def translates(mon, cpu, entry, name):
+    """Tell whether a CPU's hardware entry translates to a page of `ram`."""
+    at = cpu * HW_WORDS + entry * TLB_WORDS
+    lo0 = mon[at + T_LO0]
+    lo1 = mon[at + T_LO1]
+    return (lo0 & 2 != 0 and lo0 >> 6 == name) or (lo1 & 2 != 0 and lo1 >> 6 == name)
 
 
 @helper

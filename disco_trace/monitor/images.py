@@ -17,7 +17,9 @@ from disco_trace.machine.layout import (
     X_O_PMAP,
     X_O_POOL,
     X_PAGES,
+    X_POOL,
     X_SHARING,
+    X_VMS,
     Machine,
 )
 from disco_trace.memory.events import CONTEXTS, PAGE_EVENT
@@ -74,6 +76,10 @@ def announce_images(mc, m, first, most):
 
     Returns the page to go on with, or −1 at the end.
     """
+    if first == 0 and mc.p[X_POOL] != 0:
+        # Pages of one machine may leave memory for another's sake before it has run.
+        for vm in range(mc.p[X_VMS]):
+            context_of(mc, m, vm)
     if mc.p[X_SHARING] == 0:
         return -1
     s = mc.s[0]

@@ -30,6 +30,7 @@ from disco_trace.machine.layout import (
     X_CONTENTS,
     X_CPUS,
     X_DISK,
+    X_LENDING,
     X_MAPPED,
     X_MONITOR,
     X_O_BLOCKS,
@@ -37,13 +38,16 @@ from disco_trace.machine.layout import (
     X_O_PMAP,
     X_O_POOL,
     X_O_PRIVATE,
+    X_O_RESIDENT,
     X_O_STLB,
     X_O_VCPU,
     X_O_VM,
+    X_POOL,
     X_RAM,
     X_SHARING,
     X_SLICE,
     X_STLB_SETS,
+    X_SWAP,
     X_TAGGED,
     X_UNMAPPED,
     X_VCPU_STRIDE,
@@ -103,11 +107,13 @@ K_KEY, K_LO0, K_LO1 = range(3)
 
 # A virtual machine's record. VM_BASE and VM_PAGES are in pages; VM_FIRST is its first virtual CPU.
 # VM_LINE: which of its virtual CPUs the interrupt line of its devices leads to; when it rose last,
-# and for which slot.
+# and for which slot. VM_USED: frames of the pool that are charged to it; VM_CLEAN, VM_OTHER: 1 +
+# its oldest page that can be read again, and of the others, before 1 + the newest
+# (`monitor.frames`).
 (
     VM_BASE, VM_PAGES, VM_VCPUS, VM_FIRST, VM_ENDED, VM_STATUS, VM_LINE, VM_LINE_CLOCK,
-    VM_LINE_SLOT,
-) = range(9)  # fmt: skip
+    VM_LINE_SLOT, VM_USED, VM_CLEAN, VM_CLEAN_LAST, VM_OTHER, VM_OTHER_LAST,
+) = range(14)  # fmt: skip
 VM_UART = 16
 VM_WORDS = VM_UART + 16
 
@@ -118,6 +124,11 @@ VM_WORDS = VM_UART + 16
 PMAP_NAME, PMAP_NEXT, PMAP_WORDS = range(3)
 C_FIRST, C_COUNT, C_BLOCK, CONTENT_WORDS = range(4)
 POOL_DEPTH, POOL_NEXT, POOL_LIST = range(3)
+
+# Where the machines share a pool of frames: how many are taken, then a record a page of `ram`: its
+# state, the machine that it is charged to, 1 + the pages before and behind it in that one's list.
+R_STATE, R_OWNER, R_PREVIOUS, R_NEXT, R_WORDS = range(5)
+NO_FRAME, IN_MEMORY, AWAY = range(3)
 
 NOBODY = -1
 
@@ -133,7 +144,7 @@ def attach(
     program counter and arguments.
     """
     from disco_trace.config import cycles
-    from disco_trace.config.machines import shares, virtual_machines
+    from disco_trace.config.machines import pooled, shares, virtual_machines
     from disco_trace.config.structure import structure_of
 
     p = mc.p
@@ -162,7 +173,11 @@ def attach(
     p[X_O_BLOCKS] = p[X_O_POOL] + POOL_LIST + contents
     p[X_O_PRIVATE] = p[X_O_BLOCKS] + p[X_DISK] // SECTION
     sectors = int(p[X_DISK]) // (SECTOR // 4)
-    mon = np.zeros(int(p[X_O_PRIVATE]) + vms * (sectors // 32 + 1), np.int64)
+    p[X_POOL], p[X_LENDING] = spec.vm.pool_bytes >> PAGE_SHIFT, spec.vm.lending
+    p[X_SWAP] = vms * pages + contents
+    p[X_O_RESIDENT] = p[X_O_PRIVATE] + vms * (sectors // 32 + 1)
+    records = (1 + int(p[X_SWAP]) * R_WORDS) * pooled(spec)
+    mon = np.zeros(int(p[X_O_RESIDENT]) + records, np.int64)
     pmap = mon[int(p[X_O_PMAP]) : int(p[X_O_MEMMAP])].reshape(-1, PMAP_WORDS)
     pmap[:, PMAP_NAME] = np.arange(vms * pages)
     for cpu in range(int(p[X_CPUS])):
@@ -224,10 +239,14 @@ def load_vcpu(
 
 
 def shown_pages(mc: Machine, vm: int) -> np.ndarray[Any, Any]:
-    """Return which page of `ram` each page of a machine shows."""
+    """Return which page of `ram` has the bytes of each page of a machine."""
     pages = int(mc.p[X_RAM]) >> PAGE_SHIFT
     at = int(mc.p[X_O_PMAP]) + vm * pages * PMAP_WORDS
-    return mc.mon[at : at + pages * PMAP_WORDS : PMAP_WORDS]
+    names = mc.mon[at : at + pages * PMAP_WORDS : PMAP_WORDS]
+    if not mc.p[X_POOL]:
+        return names
+    states = mc.mon[int(mc.p[X_O_RESIDENT]) + 1 :].reshape(-1, R_WORDS)[names, R_STATE]
+    return names + np.where(states == AWAY, mc.p[X_SWAP], 0)
 
 
 def vm_record(mc: Machine, vm: int) -> np.ndarray[Any, Any]:

@@ -13,8 +13,6 @@ from disco_trace.jit import helper, inline
 from disco_trace.machine.layout import (
     S_LL,
     S_LLADDR,
-    T_LO0,
-    T_LO1,
     TLB_WORDS,
     X_CONTENTS,
     X_CPUS,
@@ -27,13 +25,15 @@ from disco_trace.machine.layout import (
     X_TLB,
     X_UNMAPPED,
 )
-from disco_trace.monitor.hardware import clear_filter, forget
+from disco_trace.monitor.frames import charge_first, place_of, vacate
+from disco_trace.monitor.hardware import clear_filter, forget, translates
 from disco_trace.monitor.layout import (
     C_BLOCK,
     C_COUNT,
     C_FIRST,
     CONTENT_WORDS,
     HW_WORDS,
+    NO_FRAME,
     PMAP_NAME,
     PMAP_NEXT,
     PMAP_WORDS,
@@ -49,7 +49,8 @@ def real(mc, vm, address):
     if mc.p[X_MONITOR] == 0:
         return address
     page = vm * mc.p[X_PAGES] + (address >> 12)
-    return mc.mon[mc.p[X_O_PMAP] + page * PMAP_WORDS + PMAP_NAME] << 12 | (address & 4095)
+    name = mc.mon[mc.p[X_O_PMAP] + page * PMAP_WORDS + PMAP_NAME] + 0
+    return place_of(mc, name) << 12 | (address & 4095)
 
 
 @inline
@@ -98,10 +99,15 @@ def show(mc, page, content):
     """Let a guest page show a content; what it held is lost to it."""
     withdraw(mc, page)
     at = memmap(mc, content)
+    vacate(mc, page, NO_FRAME)
     own = mc.p[X_O_PMAP] + page * PMAP_WORDS
     mc.mon[own + PMAP_NAME] = mc.p[X_CONTENTS] + content
-    mc.mon[own + PMAP_NEXT] = mc.mon[at + C_FIRST]
-    mc.mon[at + C_FIRST] = page + 1
+    # Behind the first, to which it is charged.
+    before = at + C_FIRST
+    if mc.mon[before] != 0:
+        before = mc.p[X_O_PMAP] + (mc.mon[before] - 1) * PMAP_WORDS + PMAP_NEXT
+    mc.mon[own + PMAP_NEXT] = mc.mon[before]
+    mc.mon[before] = page + 1
     mc.mon[at + C_COUNT] += 1
 
 
@@ -129,7 +135,10 @@ def withdraw(mc, page):
     mc.mon[own + PMAP_NAME] = page
     mc.mon[own + PMAP_NEXT] = 0
     mc.mon[at + C_COUNT] -= 1
-    if mc.mon[at + C_COUNT] == 0:
+    if mc.mon[at + C_COUNT] > 0:
+        charge_first(mc, name)
+    else:
+        vacate(mc, name, NO_FRAME)
         if mc.mon[at + C_BLOCK] != 0:
             mc.mon[mc.p[X_O_BLOCKS] + mc.mon[at + C_BLOCK] - 1] = 0
         pool = mc.p[X_O_POOL]
@@ -147,7 +156,7 @@ def break_share(mc, page):
     """
     content = shown_content(mc, page)
     copied = 4096 if mc.mon[memmap(mc, content) + C_COUNT] > 1 else 0
-    source = (mc.p[X_CONTENTS] + content) << 10
+    source = place_of(mc, mc.p[X_CONTENTS] + content) << 10
     for word in range(1024):
         mc.ram[(page << 10) + word] = mc.ram[source + word]
         mc.ops[(page << 10) + word] = 0
@@ -161,16 +170,12 @@ def drop_translations(mc, name):
     The entries that Disco finds through its backmaps are found here by looking at them all.
     Reservations on the page are lost.
     """
-    mon = mc.mon
     cpus = 0
     for cpu in range(mc.p[X_CPUS]):
         found = False
         for entry in range(mc.p[X_TLB]):
-            at = cpu * HW_WORDS + entry * TLB_WORDS
-            lo0 = mon[at + T_LO0]
-            lo1 = mon[at + T_LO1]
-            if (lo0 & 2 and lo0 >> 6 == name) or (lo1 & 2 and lo1 >> 6 == name):
-                forget(mon, at)
+            if translates(mc.mon, cpu, entry, name):
+                forget(mc.mon, cpu * HW_WORDS + entry * TLB_WORDS)
                 found = True
         cpus += found
         if found or mc.p[X_UNMAPPED] != 0:

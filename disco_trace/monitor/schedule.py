@@ -49,6 +49,7 @@ from disco_trace.memory.events import (
     WAIT_END,
     WAITS,
 )
+from disco_trace.monitor.frames import leave
 from disco_trace.monitor.layout import (
     ENDED,
     NOBODY,
@@ -366,6 +367,7 @@ def end_machine(mc, m, cpu, status):
         mc.g[G_STATUS] = status
     for which in range(mc.mon[vm + VM_FIRST], mc.mon[vm + VM_FIRST] + mc.mon[vm + VM_VCPUS]):
         mc.mon[record(mc, which) + V_STATE] = ENDED
+    leave(mc, number)
     left = 0
     for other in range(mc.p[X_VMS]):
         if mc.mon[mc.p[X_O_VM] + other * VM_WORDS + VM_ENDED] == 0:

@@ -248,9 +248,11 @@ class RowChecker:
     def _modes(self, data: SegmentData, cpu: int, rows: Array) -> None:
         """Check that a row after a return, or an exception, is in the mode that they lead to.
 
-        Only control rows are looked at: the references between share their contexts.
+        Only control rows are looked at: the references between share their contexts. An event of a
+        page is in a context of the page's machine, which may be another than the CPU's.
         """
-        rows = rows[rows["kind"] != _CODE["contexts"]]
+        kinds = rows["kind"]
+        rows = rows[(kinds != _CODE["contexts"]) & (kinds != _CODE["page_events"])]
         if not len(rows):
             return
         state = self.states[cpu]

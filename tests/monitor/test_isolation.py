@@ -7,8 +7,9 @@ import random
 import numpy as np
 import pytest
 
+from disco_trace.boot import memory_of
 from disco_trace.machine import kernel, layout
-from disco_trace.monitor.layout import vm_record
+from disco_trace.monitor.layout import AWAY, R_WORDS, vm_record
 from tests.machine.assemble import assemble
 from tests.machine.board import CODE
 from tests.machine.robust import random_word, scramble
@@ -82,9 +83,9 @@ def undisturbed() -> tuple[np.ndarray, np.ndarray]:
     return memory.copy(), guest.m.gpr[1].copy()
 
 
-def disturb(seed: int, undisturbed: tuple[np.ndarray, np.ndarray]) -> None:
+def disturb(seed: int, undisturbed: tuple[np.ndarray, np.ndarray], *sets: str) -> None:
     rng = random.Random(seed)
-    guest, memory = neighbours()
+    guest, _ = neighbours(*sets)
     m = guest.m
     own = [array[1].copy() for array in (m.gpr, m.cp0, m.fpr, m.s, m.tlb)]
     scramble(guest, rng, [random_word(rng) for _ in range(20_000)])
@@ -97,8 +98,9 @@ def disturb(seed: int, undisturbed: tuple[np.ndarray, np.ndarray]) -> None:
         assert not (m.gpr[0] == SECRET).any()
 
     finish(guest, blind)
-    assert not (m.ram[: m.p[layout.X_RAM] // 4] == SECRET).any()
-    assert (memory == undisturbed[0]).all()
+    assert not (memory_of(m, 0).view(np.uint32) == SECRET).any()
+    memory = memory_of(m, 1).view(np.uint32)
+    assert (memory == undisturbed[0][: len(memory)]).all()
     assert (m.gpr[1, :34] == undisturbed[1][:34]).all()
     assert vm_record(m, 1)[4] == 0  # not switched off
 
@@ -108,10 +110,61 @@ def test_a_wild_neighbour(seed, undisturbed):
     disturb(seed, undisturbed)
 
 
+@pytest.mark.parametrize("lending", ["true", "false"])
+@pytest.mark.parametrize("seed", range(8, 12))
+def test_a_wild_neighbour_that_shares_a_pool(seed, undisturbed, lending):
+    """It may send the other's pages to the swap disk, no more."""
+    disturb(seed, undisturbed, "vm.pool_bytes=640KiB", f"vm.lending={lending}")
+
+
+# Writes its own number to every word in the middle of a page, all over its memory, for ever.
+GREEDY = """
+again:
+    lui   $t0, 0x8000
+    lui   $t1, 0x8100
+    lui   $t3, 0x0001
+    addu  $t0, $t0, $t3
+next:
+    lw    $t2, 2048($t0)
+    sw    $t0, 2048($t0)
+    addiu $t0, $t0, 4096
+    bne   $t0, $t1, next
+    nop
+    beq   $zero, $zero, again
+    nop
+"""
+
+
+@pytest.mark.parametrize("lending", ["true", "false"])
+def test_a_greedy_neighbour(undisturbed, lending):
+    """It wants 16 MiB of 640 KiB: its pages come and go, the other keeps its share."""
+    guest, _ = neighbours("vm.pool_bytes=640KiB", f"vm.lending={lending}")
+    m = guest.m
+    guest.words(0x80000000, assemble(GREEDY, 0x80000000))
+    guest.jump(0x80000000, 0)
+    finish(guest)
+    states = m.mon[int(m.p[layout.X_O_RESIDENT]) + 1 :: R_WORDS][: m.p[layout.X_SWAP]]
+    assert (states[:4096] == AWAY).sum() > 1000
+    own = memory_of(m, 0).view(np.uint32).reshape(-1, 1024)
+    written = own[:, 512] != 0
+    assert written.sum() > 3000
+    at = 0x80000000 + 4096 * np.flatnonzero(written)
+    assert (own[written, 512] == at).all()
+    memory = memory_of(m, 1).view(np.uint32)
+    assert (memory == undisturbed[0][: len(memory)]).all()
+    assert not (states[4096:8192] == AWAY).any()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(100, 200))
 def test_many_wild_neighbours(seed, undisturbed):
     disturb(seed, undisturbed)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(200, 260))
+def test_many_wild_neighbours_that_share_a_pool(seed, undisturbed):
+    disturb(seed, undisturbed, "vm.pool_bytes=640KiB")
 
 
 def test_a_user_program_never_reads_its_kernel():

@@ -1,0 +1,208 @@
+"""Lending: machines on fewer frames than they have pages; who borrows, who pays, nobody loses."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from disco_trace.boot import memory_of
+from disco_trace.errors import DiscoError
+from disco_trace.machine import layout
+from disco_trace.monitor.layout import (
+    AWAY,
+    IN_MEMORY,
+    NO_FRAME,
+    PMAP_WORDS,
+    R_NEXT,
+    R_OWNER,
+    R_PREVIOUS,
+    R_STATE,
+    R_WORDS,
+    VM_CLEAN,
+    VM_OTHER,
+    VM_USED,
+    vm_record,
+)
+from disco_trace.trace.schema import MONITOR_CAUSES, PAGE_EVENTS
+from tests.monitor.test_sharing import control_rows, run_to_the_end
+from tests.replay.runs import (
+    assert_same,
+    assert_sound,
+    captured,
+    replayed,
+    run_guest,
+    spec_at,
+    without_results,
+)
+
+EVENTS = {name: PAGE_EVENTS.index(name) for name in PAGE_EVENTS}
+# One machine with a large table, one that sorts a few keys: 2 MiB of 3 for the first.
+UNEVEN = ("database:1 rows=16K", "radix:1 keys=4K")
+# Both grow, the second when the first has long borrowed.
+CROWDED = ("database:1 rows=16K", "radix:1 keys=128K bits=6")
+# Both read more of one disk than there is room for.
+FILES = ("files:1 rounds=1 os.cache=256", "files:1 rounds=2 os.cache=256")
+POOL = {CROWDED: "2560KiB", FILES: "640KiB"}
+BASE = {"monitor__kind": "disco", "vm__count": 2, "machine__ram_bytes": "8MiB"}
+
+
+def spec_of(guests, pool, cpus=2, **sets):
+    return spec_at(cpus, cpus, **BASE, vm__guests=guests, vm__pool_bytes=pool, **sets)
+
+
+def events_of(trace):
+    """Return the events of pages: names, and the machine that each is another's loss to."""
+    rows = control_rows(trace, "page_events")
+    return rows["a0"], rows["a2"]
+
+
+def test_a_borrower_needs_no_swap_disk(tmp_path):
+    outs = {}
+    for lending in (True, False):
+        out = tmp_path / str(lending)
+        result = run_guest("database", spec_of(UNEVEN, "3MiB", vm__lending=lending), out, ())
+        assert b"radix: 4096 keys" in result.console
+        event, _ = events_of(out)
+        outs[lending] = {name: int((event == code).sum()) for name, code in EVENTS.items()}
+        assert_sound(out)
+    assert outs[True]["swap_out"] == outs[True]["swap_in"] == outs[True]["reclaim"] == 0
+    assert outs[True]["lend"] > 50
+    assert outs[False]["swap_out"] > 100
+    assert outs[False]["swap_in"] > 100
+    assert outs[False]["lend"] == 0
+
+
+def test_a_lender_gets_its_frames_back(tmp_path):
+    """The first machine's pages make room for the second's; both verify what they computed."""
+    run_guest("database", spec_of(CROWDED, "2560KiB"), tmp_path / "t", ())
+    event, other = events_of(tmp_path / "t")
+    out = (event == EVENTS["swap_out"]) | (event == EVENTS["reclaim"])
+    assert (event == EVENTS["lend"]).sum() > 20
+    assert (other[out] == 1).sum() > 20
+
+
+def test_what_a_disk_has_is_dropped_before_anything_is_written(tmp_path):
+    run_guest("files", spec_of(FILES, "640KiB"), tmp_path / "t", ())
+    event, _ = events_of(tmp_path / "t")
+    dropped = np.flatnonzero(event == EVENTS["reclaim"])
+    written = np.flatnonzero(event == EVENTS["swap_out"])
+    assert len(dropped) > 10
+    assert len(written) == 0 or dropped[0] < written[0]
+
+
+@pytest.mark.parametrize("feedback", ["full", "none"])
+@pytest.mark.parametrize("guests", [CROWDED, FILES], ids=["crowded", "files"])
+@pytest.mark.parametrize("lending", [True, False], ids=["lending", "partitions"])
+def test_replays_repeat_it(tmp_path, feedback, guests, lending):
+    spec = spec_of(guests, POOL[guests], vm__lending=lending, time__feedback=feedback)
+    name = guests[0].split(":")[0]
+    run_guest(name, spec, tmp_path / "t", ())
+    assert_sound(tmp_path / "t")
+    event, _ = events_of(tmp_path / "t")
+    assert ((event == EVENTS["swap_out"]) | (event == EVENTS["reclaim"])).sum() > 20
+    expected = captured(tmp_path / "t")
+    assert_same(replayed(without_results(tmp_path / "t"), spec), expected)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"memory__l2__size_bytes": "64KiB"},
+        {"placement__policy": "round-robin"},
+        {"costs__prices__swap_us": 70.0, "costs__prices__io_us": 1.0, "costs__prices__lend_us": 3},
+    ],
+    ids=["l2", "placement", "prices"],
+)
+def test_replays_equal_a_fresh_capture_there(tmp_path, changes):
+    spec = spec_of(FILES, "640KiB", time__feedback="none")
+    there = spec_of(FILES, "640KiB", time__feedback="none", **changes)
+    run_guest("files", spec, tmp_path / "t", ())
+    run_guest("files", there, tmp_path / "u", ())
+    assert replayed(tmp_path / "t", there).per_cpu == captured(tmp_path / "u").per_cpu
+
+
+def test_moves_have_their_prices(tmp_path):
+    """Two pages' worth of work counted by hand: waits for the disk, writes, frames taken."""
+    prices = {"swap_us": 100.0, "io_us": 2.0, "lend_us": 3.0, "interrupted_cpu_us": 0.5}
+    sets = {f"costs__prices__{name}": value for name, value in prices.items()}
+    run_guest("files", spec_of(FILES, "640KiB", **sets), tmp_path / "t", ())
+    rows = control_rows(tmp_path / "t", "traps")
+    event, _ = events_of(tmp_path / "t")
+    moves = {"swap": ("swap_in", 30000), "io": ("swap_out", 600), "lend": ("reclaim", 900)}
+    accounts = captured(tmp_path / "t").tables["accounts"].to_pydict()
+    for cause, (name, price) in moves.items():
+        mine = rows[rows["a0"] == MONITOR_CAUSES.index(cause)]
+        assert len(mine) == (event == EVENTS[name]).sum()
+        expected = len(mine) * price + (mine["a4"] >> np.uint64(32)).sum() * 150
+        pairs = zip(accounts["metric"], accounts["value"], strict=True)
+        assert sum(v for metric, v in pairs if metric == f"monitor_{cause}_cycles") == expected
+
+
+@pytest.mark.parametrize("guests", [CROWDED, FILES], ids=["crowded", "files"])
+@pytest.mark.parametrize("share", [True, False], ids=["shared", "apart"])
+@pytest.mark.parametrize("lending", [True, False], ids=["lending", "partitions"])
+def test_memory_ends_as_it_does_with_room_for_all(guests, share, lending):
+    """Without feedback pages that come and go take no time: every byte is where it would be."""
+    sets = {"time__feedback": "none", "vm__share": share}
+    name = guests[0].split(":")[0]
+    m, _ = run_to_the_end(spec_of(guests, 0, **sets), name, ())
+    roomy = [memory_of(m, vm).tobytes() for vm in range(2)]
+    m, _ = run_to_the_end(spec_of(guests, POOL[guests], vm__lending=lending, **sets), name, ())
+    assert_accounted(m, lending)
+    assert [memory_of(m, vm).tobytes() for vm in range(2)] == roomy
+
+
+def assert_accounted(m, lending) -> None:
+    """Compare the records of pages with each other: states, owners, lists, counts."""
+    p = m.p
+    names = int(p[layout.X_SWAP])
+    base = int(p[layout.X_O_RESIDENT])
+    records = m.mon[base + 1 :].reshape(-1, R_WORDS)
+    assert len(records) == names
+    assert set(np.unique(records[:, R_STATE])) <= {NO_FRAME, IN_MEMORY, AWAY}
+    here = records[:, R_STATE] == IN_MEMORY
+    assert m.mon[base] == here.sum() <= p[layout.X_POOL]
+    share = p[layout.X_POOL] // p[layout.X_VMS]
+    for vm in range(int(p[layout.X_VMS])):
+        record = vm_record(m, vm)
+        listed = []
+        for ends in (VM_CLEAN, VM_OTHER):
+            at, before = int(record[ends]), 0
+            while at:
+                assert records[at - 1, R_PREVIOUS] == before
+                listed.append(at - 1)
+                at, before = int(records[at - 1, R_NEXT]), at
+            assert record[ends + 1] == before
+        owned = np.flatnonzero(here & (records[:, R_OWNER] == vm))
+        assert sorted(listed) == owned.tolist()
+        assert record[VM_USED] == len(listed)
+        assert lending or len(listed) <= share
+    # What is away stands on the swap disk, and its own place says so.
+    away = np.flatnonzero(records[:, R_STATE] == AWAY)
+    assert (m.ram.reshape(-1, 1024)[away] == 0xDEADF00D).all()
+    # A page that shows a content has no frame of its own.
+    pmap = m.mon[p[layout.X_O_PMAP] : p[layout.X_O_MEMMAP]].reshape(-1, PMAP_WORDS)[:, 0]
+    showing = np.flatnonzero(pmap != np.arange(len(pmap)))
+    assert not here[showing].any()
+
+
+def test_a_machine_that_ends_leaves_its_frames(tmp_path):
+    """What a machine held when it was switched off is there for those that go on."""
+    guests = ("radix:1 keys=2K", "database:1 rows=16K")
+    run_guest("database", spec_of(guests, "3MiB", cpus=1), tmp_path / "t", ())
+    event, _ = events_of(tmp_path / "t")
+    assert (event == EVENTS["lend"]).sum() > 20
+    assert (event == EVENTS["swap_out"]).sum() == 0
+
+
+@pytest.mark.parametrize(
+    ("sets", "word"),
+    [
+        ({"vm__pool_bytes": "4MiB"}, "needs a monitor"),
+        ({"monitor__kind": "disco", "vm__pool_bytes": "64KiB"}, "too little"),
+        ({"monitor__kind": "disco", "vm__lending": False}, "there is none"),
+    ],
+)
+def test_pools_that_cannot_be(sets, word):
+    with pytest.raises(DiscoError, match=word):
+        spec_at(1, 1, **sets)
