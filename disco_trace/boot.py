@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from disco_trace.guest.resolve import Guest, find_guest, is_path, supervisor_for
 from disco_trace.machine import layout as machine_layout
 from disco_trace.machine.arguments import place_arguments
 from disco_trace.machine.layout import Machine
+from disco_trace.machine.slots import SLOTS, V_DISK_AT, V_PERSISTENT, V_SECTORS
 from disco_trace.monitor.images import share_images
 from disco_trace.monitor.layout import VM_FIRST, VM_VCPUS, load_vcpu, shown_pages, vm_record
 from disco_trace.requests import CaptureRequest
@@ -78,8 +80,26 @@ def _start(request: CaptureRequest, machine: VirtualMachine) -> Start:
 def disks_of(request: CaptureRequest, starts: list[Start]) -> list[Disk]:
     """Return the machine's disks: those of its specification, or the guest's own."""
     if request.spec.machine.disks:
-        return [open_disk(text) for text in request.spec.machine.disks]
+        disks = [open_disk(text) for text in request.spec.machine.disks]
+        check_persistent(disks, len(starts))
+        return disks
     return [disk for disk in _own_disks(starts).values() if disk is not None]
+
+
+def check_persistent(disks: list[Disk], machines: int) -> None:
+    """Raise DiscoError unless each persistent disk is mounted by one machine, which is there."""
+    files = [disk.file for disk in disks if disk.file]
+    for disk in disks:
+        if disk.file and disk.vm >= machines:
+            raise DiscoError(
+                "no such machine to mount a persistent disk", file=disk.file,
+                expected=f"keep@N: with N from 0 to {machines - 1}", found=f"keep@{disk.vm}:",
+            )  # fmt: skip
+        if disk.file and files.count(disk.file) > 1:
+            raise DiscoError(
+                "a persistent disk has one machine that mounts it", file=disk.file,
+                expected="one keep: of a file", found=f"{files.count(disk.file)}",
+            )  # fmt: skip
 
 
 def _own_disks(starts: list[Start]) -> dict[str, Disk | None]:
@@ -91,10 +111,16 @@ def _own_disks(starts: list[Start]) -> dict[str, Disk | None]:
     return own
 
 
-def mounted(request: CaptureRequest, starts: list[Start]) -> list[list[int]]:
-    """Return which of the disks each machine has: all that were asked for, or its guest's own."""
+def mounted(request: CaptureRequest, starts: list[Start], disks: list[Disk]) -> list[list[int]]:
+    """Return which of the disks each machine has: all that were asked for, or its guest's own.
+
+    A persistent disk has one machine that mounts it.
+    """
     if request.spec.machine.disks:
-        return [list(range(len(request.spec.machine.disks)))] * len(starts)
+        return [
+            [number for number, disk in enumerate(disks) if disk.file is None or disk.vm == vm]
+            for vm in range(len(starts))
+        ]
     names = [
         start.guest.name
         for start in {start.guest.name: start for start in starts}.values()
@@ -102,6 +128,18 @@ def mounted(request: CaptureRequest, starts: list[Start]) -> list[list[int]]:
     ]
     return [
         [names.index(start.guest.name)] if start.guest.name in names else [] for start in starts
+    ]
+
+
+def persistent(
+    request: CaptureRequest, starts: list[Start], disks: list[Disk]
+) -> list[tuple[Path, int, int]]:
+    """Return of each persistent disk its file, the machine that mounts it, and in which slot."""
+    return [
+        (file, vm, slot)
+        for vm, numbers in enumerate(mounted(request, starts, disks))
+        for slot, number in enumerate(numbers)
+        if (file := disks[number].file) is not None
     ]
 
 
@@ -118,6 +156,7 @@ def described(request: CaptureRequest, start: Start, disks: list[Disk]) -> dict[
                 "bytes": disk.words.nbytes,
                 "sha256": disk.sha256,
                 "read_only": disk.read_only,
+                "persistent": disk.file is not None,
             }
             for disk in disks
         ],
@@ -132,7 +171,7 @@ def written_config(request: CaptureRequest, starts: list[Start], disks: list[Dis
     spec = request.spec
     values = to_dict(spec)
     if spec.machine.disks:
-        values["machine"]["disks"] = [f"{'ro:' * disk.read_only}{disk.name}" for disk in disks]
+        values["machine"]["disks"] = [disk.words_of for disk in disks]
     if spec.vm.guests:
         values["vm"]["guests"] = [
             VirtualMachine(machine.vcpus, start.guest.name, machine.args).words
@@ -150,7 +189,11 @@ def build_machine(
     """
     spec = request.spec
     contents = [(disk.words, disk.read_only) for disk in disks]
-    machine = machine_layout.build(spec, rows, contents, mounted(request, starts))
+    have = mounted(request, starts, disks)
+    machine = machine_layout.build(spec, rows, contents, have)
+    for vm, numbers in enumerate(have):
+        for slot, number in enumerate(numbers):
+            machine.virtio[vm * SLOTS + slot, V_PERSISTENT] = disks[number].file is not None
     size = spec.machine.ram_bytes
     memories = machine.ram.view(np.uint8)[: len(starts) * size].reshape(len(starts), size)
     if spec.monitor.kind == "none":
@@ -174,6 +217,13 @@ def _pages(image: Image) -> set[int]:
         for segment in image.segments
         for page in range(segment.paddr >> 12, -(-(segment.paddr + len(segment.data)) >> 12))
     }
+
+
+def disk_of(machine: Machine, vm: int, slot: int) -> np.ndarray[Any, Any]:
+    """Return the words that a persistent disk of a machine has now, as a view."""
+    row = machine.virtio[vm * SLOTS + slot]
+    at = int(row[V_DISK_AT])
+    return machine.disk[at : at + int(row[V_SECTORS]) * 128]
 
 
 def memory_of(machine: Machine, vm: int) -> np.ndarray[Any, Any]:

@@ -16,8 +16,10 @@ import numpy as np
 from disco_trace.boot import (
     build_machine,
     described,
+    disk_of,
     disks_of,
     memory_of,
+    persistent,
     starts_of,
     symbols_of,
     written_config,
@@ -30,6 +32,7 @@ from disco_trace.config import to_dict
 from disco_trace.config.machines import machines_of
 from disco_trace.config.structure import check_captured
 from disco_trace.errors import DiscoError
+from disco_trace.guest.disk import write_back
 from disco_trace.machine import kernel
 from disco_trace.machine import layout as machine_layout
 from disco_trace.machine.final import registers
@@ -99,6 +102,7 @@ def capture(request: CaptureRequest) -> CaptureResult:
         registers=general,
         cp0=cp0,
         checkpoint=session.saved,
+        disks=session.written,
         warnings=session.warnings,
     )
 
@@ -107,6 +111,12 @@ def _cold(request: CaptureRequest) -> _Session:
     """Return the capture of a guest from its start."""
     starts = starts_of(request)
     disks = disks_of(request, starts)
+    if request.save_at is not None and any(disk.file for disk in disks):
+        raise DiscoError(
+            "a checkpoint cannot hold a persistent disk: all runs from it would write to it",
+            expected="no keep: in machine.disks, or no --save-at",
+            found="both",
+        )
     machine = build_machine(request, starts, disks, REF_BUFFER_ROWS)
     _limit(machine, request)
     memory = memory_layout.build(
@@ -124,6 +134,7 @@ def _cold(request: CaptureRequest) -> _Session:
         guests=[described(request, start, []) for start in starts]
         if request.spec.vm.guests
         else [],
+        persistent=persistent(request, starts, disks),
     )
 
 
@@ -173,6 +184,7 @@ class _Session:
         symbols: dict[str, list[Any]],
         resumed: Resumed | None = None,
         guests: Sequence[dict[str, Any]] = (),
+        persistent: Sequence[tuple[Path, int, int]] = (),
     ) -> None:
         self.request = request
         self.warnings: list[str] = []
@@ -190,6 +202,8 @@ class _Session:
         self.before: dict[str, int] = dict.fromkeys(FAMILIES, 0)
         self.base: Counters = []
         self.saved: Path | None = None
+        self.persistent = persistent
+        self.written: dict[str, int] = {}
         if resumed:
             self.before = dict(resumed.checkpoint.state.rows)
             self.base = resumed.checkpoint.state.base
@@ -248,6 +262,7 @@ class _Session:
             if request.on_console:
                 request.on_console(rest)
         self._dump()
+        self._write_back(reason)
         if request.save_at is not None and self.saved is None:
             self.warnings.append(f"phase {request.save_at} was not opened: no checkpoint was saved")
         ended = reason not in (ExitReason.STOP_AT, ExitReason.INTERRUPTED)
@@ -398,6 +413,14 @@ class _Session:
             self.console += text
             if self.request.on_console:
                 self.request.on_console(text)
+
+    def _write_back(self, reason: ExitReason) -> None:
+        """Let persistent disks have what was written to them, if the guest switched itself off."""
+        for file, vm, slot in self.persistent:
+            if reason is ExitReason.POWER_OFF:
+                self.written[str(file)] = write_back(file, disk_of(self.machine, vm, slot))
+            else:
+                self.warnings.append(f"{file} stays as it was: the guest did not power off")
 
     def _dump(self) -> None:
         for address, length, path in self.request.dump:

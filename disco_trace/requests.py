@@ -70,7 +70,8 @@ class CaptureResult:
 
     seconds: wall time of the whole run to the closed trace, without compile_seconds.
     registers, cp0: one dictionary a CPU. totals, per_cpu: the counters of `runs/captured`.
-    checkpoint: the folder of the one that was saved.
+    checkpoint: the folder of the one that was saved. disks: sectors that changed of each persistent
+    disk, by its file.
     """
 
     path: Path
@@ -85,6 +86,7 @@ class CaptureResult:
     registers: list[dict[str, int]]
     cp0: list[dict[str, int]]
     checkpoint: Path | None = None
+    disks: dict[str, int] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
 
     @property

@@ -258,6 +258,7 @@ def report(
         cp0=result.cp0,
         console=result.console,
         checkpoint=result.checkpoint,
+        disks=result.disks,
     )
     status = result.guest_exit_status
     ended = {
@@ -274,6 +275,8 @@ def report(
         out.say(f"  {line}")
     if result.checkpoint is not None:
         out.say(f"  checkpoint: {result.checkpoint}")
+    for file, sectors in result.disks.items():
+        out.say(f"  {file}: {sectors} sectors changed")
     speed = result.instructions_per_second / 1e6
     out.say(f"  {result.seconds:.1f} s, {speed:.1f} M instructions a second")
     if result.succeeded:

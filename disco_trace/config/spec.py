@@ -38,7 +38,8 @@ Latency = Annotated[int, Meta(ge=0, le=1_000_000)]
 
 
 # An image file, or `pattern:SIZE` for numbers that a guest can check; `ro:` before it for a disk
-# that refuses writes. Writes go to the run's own copy, never to the file.
+# that refuses writes. Writes go to the run's own copy, never to the file, but for `keep:FILE` or
+# `keep@N:FILE`: a persistent disk of one machine, written back when the run is over.
 DiskName = Annotated[str, Meta(min_length=1, max_length=4096)]
 
 
@@ -134,7 +135,8 @@ class Machine(_Part, frozen=True, kw_only=True, forbid_unknown_fields=True):
     disks: Annotated[
         tuple[DiskName, ...],
         Meta(
-            max_length=4, description="disks in place of the guest's own: FILE, pattern:SIZE, ro:…"
+            max_length=4,
+            description="disks in place of the guest's own: FILE, pattern:SIZE, ro:…, keep@VM:…",
         ),
     ] = ()
     disk_latency_ns: Annotated[

@@ -8,9 +8,12 @@ up to 47 bytes ended by zeros, first page, length in bytes. A file is one extent
 from __future__ import annotations
 
 import hashlib
+import os
+import re
 import struct
+import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -26,6 +29,8 @@ SECTOR: Final = 512
 PAGE: Final = 4096
 PATTERN: Final = "pattern:"
 READ_ONLY: Final = "ro:"
+# A persistent disk: `keep:FILE`, or `keep@N:FILE` for machine N.
+KEEP: Final = re.compile(r"keep(?:@(\d{1,2}))?:")
 # What is generated is held in memory.
 MOST_PATTERN: Final = 1 << 30
 DISK_SUFFIX: Final = ".disk"
@@ -41,17 +46,40 @@ MOST_FILES: Final = PAGE // ENTRY - 1
 class Disk:
     """Hold a disk: its name, its content as uint32 words in whole sectors, SHA-256 of the content.
 
-    The words may be written: a file's are a private mapping, the file stays as it is.
+    The words may be written: a file's are a private mapping, the file stays as it is. Of a
+    persistent disk, `file` is what takes the content when the run is over, `vm` who mounts it.
     """
 
     name: str
     words: np.ndarray[Any, Any]
     read_only: bool
     sha256: str
+    file: Path | None = None
+    vm: int = 0
+
+    @property
+    def words_of(self) -> str:
+        """Return the disk as it stands in a trace: with its name for its place."""
+        return (
+            f"keep@{self.vm}:{self.name}" if self.file else f"{'ro:' * self.read_only}{self.name}"
+        )
 
 
 def open_disk(text: str) -> Disk:
-    """Return the disk that a word names: `[ro:]FILE` or `[ro:]pattern:SIZE`. Raises DiscoError."""
+    """Return the disk that a word names: `[ro:]FILE`, `[ro:]pattern:SIZE`, `keep[@VM]:FILE`.
+
+    Raises DiscoError.
+    """
+    if keep := KEEP.match(text):
+        path = Path(text[keep.end() :])
+        found = _map(path, False)
+        if not os.access(path, os.W_OK) or not path.resolve().is_file():
+            raise DiscoError(
+                "a persistent disk cannot be written",
+                file=path,
+                expected="a file that may be written",
+            )
+        return replace(found, file=path.resolve(), vm=int(keep[1] or 0))
     name = text.removeprefix(READ_ONLY)
     read_only = name != text
     if name.startswith(PATTERN):
@@ -82,6 +110,35 @@ def _map(path: Path, read_only: bool) -> Disk:
         reason = getattr(error, "strerror", None) or "cannot be mapped"
         raise DiscoError(f"no disk image: {reason}", file=path, expected="an image file") from error
     return Disk(path.name, words, read_only, sha256)
+
+
+def write_back(file: Path, words: np.ndarray[Any, Any]) -> int:
+    """Replace a persistent disk's file by its new content; return how many sectors changed.
+
+    All at once: the file has the old content or the new. Raises DiscoError if that fails.
+    """
+    try:
+        old = np.fromfile(file, np.uint32)
+        if old.shape != words.shape:
+            raise DiscoError(
+                "a persistent disk has changed its size during the run", file=file,
+                expected=f"{words.nbytes} bytes", found=f"{old.nbytes} bytes",
+            )  # fmt: skip
+        changed = (old != words).reshape(-1, SECTOR // 4).any(axis=1)
+        if changed.any():
+            with tempfile.NamedTemporaryFile(dir=file.parent, delete=False) as new:
+                try:
+                    words.tofile(new)
+                    new.flush()
+                    os.fsync(new.fileno())
+                    os.chmod(new.name, file.stat().st_mode & 0o7777)
+                    os.replace(new.name, file)
+                except BaseException:
+                    Path(new.name).unlink(missing_ok=True)
+                    raise
+    except OSError as error:
+        raise DiscoError(f"cannot write back a disk: {error.strerror}", file=file) from error
+    return int(changed.sum())
 
 
 def pattern(text: str, unit: int) -> np.ndarray[Any, Any]:

@@ -25,6 +25,7 @@ from disco_trace.machine.slots import (
     V_DUE,
     V_LEFT,
     V_MHZ,
+    V_PERSISTENT,
     V_RATE,
     V_READ_ONLY,
     V_RESIDENT,
@@ -150,7 +151,7 @@ def move(mc, slot):
         done = total - v[V_LEFT]
         place = 4 * v[V_DISK_AT] + SECTOR * v[V_SECTOR] + done
         block = v[V_SECTOR] + done // SECTOR
-        if mc.p[X_MONITOR] == 0:
+        if mc.p[X_MONITOR] == 0 or v[V_PERSISTENT] != 0:
             copy(mc, slot, place, address, length, kind == T_OUT)
         elif kind == T_OUT:
             write_private(mc, slot, place, address, length)

@@ -70,6 +70,7 @@ from disco_trace.machine.slots import (
     V_OFFERED,
     V_PEER,
     V_PEER_CHAIN,
+    V_PERSISTENT,
     V_QUEUES,
     V_RATE,
     V_READ_ONLY,
@@ -89,6 +90,7 @@ ARRAY = "machine.virtio"
 # What a slot is made with, and no driver changes.
 FIXED = (
     V_KIND, V_OFFERED, V_SECTORS, V_DISK_AT, V_READ_ONLY, V_MAC, V_LATENCY, V_MHZ, V_RATE,
+    V_PERSISTENT,
 )  # fmt: skip
 
 

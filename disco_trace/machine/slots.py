@@ -34,11 +34,11 @@ F_VERSION_1 = 1
     V_KIND, V_OFFERED, V_SECTORS, V_DISK_AT, V_READ_ONLY, V_MAC, V_LATENCY, V_MHZ, V_RATE,
     V_STATUS, V_DEVICE_SEL, V_DRIVER_SEL, V_DRIVER_LOW, V_DRIVER_HIGH, V_QUEUE_SEL, V_ISR,
     V_STATE, V_DUE, V_STARTED, V_CPU, V_REQUEST, V_TYPE, V_SECTOR, V_LEFT, V_RESULT, V_WRITTEN,
-    V_LEARNED, V_PEER, V_LENGTH, V_SENT, V_PAGES, V_CONTEXT, V_RESIDENT, V_QUEUES,
-) = range(34)  # fmt: skip
+    V_LEARNED, V_PEER, V_LENGTH, V_SENT, V_PAGES, V_CONTEXT, V_RESIDENT, V_PERSISTENT, V_QUEUES,
+) = range(35)  # fmt: skip
 
 # V_CONTEXT: in which context the driver last used the device. V_RESIDENT: the block that is being
-# read is in memory.
+# read is in memory. V_PERSISTENT: one machine has the disk, and writes to it.
 
 # Words of a queue. The addresses count from when the queue was made ready, checked then; the
 # halves are what the registers hold.

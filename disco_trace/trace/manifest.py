@@ -30,6 +30,7 @@ class Disk(msgspec.Struct, frozen=True, kw_only=True):
     bytes: int
     sha256: str
     read_only: bool = False
+    persistent: bool = False
 
 
 class Guest(msgspec.Struct, frozen=True, kw_only=True):
