@@ -44,6 +44,7 @@ ALLOWED = {
     "experiments": GROUND | {"capture", "guest", "trace", "replay", "report", "cli"},
     "blame": GROUND | {"trace", "replay", "report"},
     "overhead": GROUND | {"experiments", "report"},
+    "footprint": GROUND | {"boot", "experiments", "machine", "report"},
     "api": GROUND | {"capture", "guest", "trace", "replay", "report", "cli"},
     "cli": GROUND
     | {
@@ -52,6 +53,7 @@ ALLOWED = {
         "capture",
         "checkpoint",
         "experiments",
+        "footprint",
         "guest",
         "overhead",
         "trace",

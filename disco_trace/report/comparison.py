@@ -11,7 +11,7 @@ from markupsafe import Markup, escape
 
 from disco_trace.report.charts import vega_spec
 from disco_trace.report.html import Cell, Figure, Section, as_json, render, write_whole
-from disco_trace.report.pages import Channel, Chart
+from disco_trace.report.pages import Channel, Chart, Palette
 
 PARTS: Final = ("exec", "local_stall", "remote_stall", "monitor")
 OVERHEAD_PARTS: Final = ("user", "kernel", "monitor", "idle")
@@ -46,6 +46,8 @@ class Comparison:
     align: int = 2  # columns of text, before those of numbers
     axis: str = "per cent of the time without a policy"
     legend: str = "user: execution with first-level stalls; local and remote: second-level stalls."
+    measure: str = "percent"  # which field of the bars is their length
+    palette: Palette = "components"
 
 
 def stalls_figures(outcomes: Sequence[Any]) -> tuple[str, list[Comparison]]:
@@ -224,10 +226,10 @@ def _as_figures(each: Comparison) -> list[Figure]:
         kind="stacked-bar",
         query="",
         sentence="",
-        x=Channel("percent", each.axis),
+        x=Channel(each.measure, each.axis),
         y=Channel("bar"),
         color=Channel("component"),
-        palette="components",
+        palette=each.palette,
     )
     drawing = Figure(
         f"{each.title}, drawn",
