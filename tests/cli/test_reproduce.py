@@ -141,6 +141,7 @@ def test_overhead(
     assert sum(cause["percent"] for cause in found["causes"]) == pytest.approx(monitor)
     assert sum(cause["entries"] for cause in found["causes"]) == disco.totals["traps"]
     assert found["user_instructions"][0] == found["user_instructions"][1] > 0
+    assert found["same_by_process"]
     page = (tmp_path / "fig5.html").read_text()
     for text in ("116 published", "A reason.", "Nothing else.", "tlb_write"):
         assert text in page
