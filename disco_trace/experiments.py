@@ -212,17 +212,20 @@ def capture_once(
     spec: Spec,
     folder: Path,
     progress: ProgressCallback | None = None,
+    *,
+    name: str | None = None,
 ) -> tuple[Path, bool]:
     """Return the trace of a guest below `folder` and whether it was there; else it is made now.
 
-    Without `arguments` the guest gets its own. Raises DiscoError as `capture_of`.
+    Without `arguments` the guest gets its own, without a `name` the trace is named after guest
+    and machines. Raises DiscoError as `capture_of`.
     """
     from disco_trace.cli.common import trace_path
     from disco_trace.guest.resolve import find_guest
 
     machines = len(virtual_machines(spec))
     args = tuple(arguments) or tuple(find_guest(guest).arguments)
-    path = folder / f"reproduce-{trace_path(guest, spec.machine.cpus, machines).name}"
+    path = folder / (name or f"reproduce-{trace_path(guest, spec.machine.cpus, machines).name}")
     whose = "the experiment's"
     hint = "use --traces DIR to work elsewhere"
     if path.exists() and captured_before(path, guest, args, spec, whose=whose, hint=hint):

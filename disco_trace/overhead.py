@@ -122,7 +122,7 @@ def measure(
         trace, reused = capture_once(guest, workload.args, spec, folder, progress)
         traces.append(trace)
         known = known and reused
-    bare, disco = (_counted(trace) for trace in traces)
+    bare, disco = (count_parts(trace) for trace in traces)
     whole = sum(bare.parts.values())
     causes = [
         Cause(
@@ -136,8 +136,8 @@ def measure(
     ]
     outcome = Outcome(
         workload=workload.name,
-        bare=_percent(bare.parts, whole),
-        disco=_percent(disco.parts, whole),
+        bare=percent(bare.parts, whole),
+        disco=percent(disco.parts, whole),
         causes=causes,
         published=workload.published,
         traces=(traces[0], traces[1]),
@@ -150,14 +150,18 @@ def measure(
 
 
 @dataclass
-class _Counted:
-    """Hold cycles by part and by cause of monitor time, entries by cause, user instructions."""
+class Counted:
+    """Hold cycles by part and by cause of monitor time, entries by cause, user instructions.
+
+    And the sums of all counters, with the cycles from beginning to end.
+    """
 
     parts: dict[str, int]
     causes: dict[str, int]
     entries: dict[str, int]
     by_process: dict[tuple[int, str], int]
     user_restarts: int
+    totals: dict[str, int]
 
     @property
     def user_instructions(self) -> int:
@@ -165,13 +169,13 @@ class _Counted:
         return sum(self.by_process.values())
 
 
-def _counted(trace: Path) -> _Counted:
+def count_parts(trace: Path) -> Counted:
     """Return what the capture of a trace counted, over all CPUs."""
     from disco_trace.report.database import connect
 
     retired, again = user_instructions(trace)
     by_process = {key: count - again.get(key, 0) for key, count in retired.items()}
-    found = _Counted(dict.fromkeys(PARTS, 0), {}, {}, by_process, sum(again.values()))
+    found = Counted(dict.fromkeys(PARTS, 0), {}, {}, by_process, sum(again.values()), {})
     with connect([trace / "runs" / "captured"]) as database:
         for row in database.rows(
             "SELECT mode, metric, sum(value) AS value FROM _accounts WHERE run = 'captured'"
@@ -188,6 +192,13 @@ def _counted(trace: Path) -> _Counted:
                 found.parts["idle"] += value
             else:
                 found.parts[_OF_MODE[str(row["mode"])]] += value
+        for row in database.rows(
+            "SELECT metric, sum(value) AS value, max(value) AS most FROM totals"
+            " WHERE run = 'captured' GROUP BY ALL"
+        ):
+            found.totals[str(row["metric"])] = int(row["value"])
+            if row["metric"] == "cycles":
+                found.totals["elapsed_cycles"] = int(row["most"])
         for row in database.rows("SELECT cause, count(*) AS entries FROM traps GROUP BY ALL"):
             found.entries[str(row["cause"])] = int(row["entries"])
     return found
@@ -222,5 +233,6 @@ def user_instructions(
     return counted(retired), counted(again)
 
 
-def _percent(parts: dict[str, int], whole: int) -> Parts:
+def percent(parts: dict[str, int], whole: int) -> Parts:
+    """Return cycles by part as a bar, in per cent of `whole`."""
     return Parts(**{name: 100 * cycles / whole for name, cycles in parts.items()})

@@ -44,6 +44,7 @@ ALLOWED = {
     "experiments": GROUND | {"capture", "guest", "trace", "replay", "report", "cli"},
     "blame": GROUND | {"trace", "replay", "report"},
     "overhead": GROUND | {"experiments", "report"},
+    "scaling": GROUND | {"experiments", "overhead"},
     "footprint": GROUND | {"boot", "experiments", "machine", "report"},
     "api": GROUND | {"capture", "guest", "trace", "replay", "report", "cli"},
     "cli": GROUND
@@ -56,6 +57,7 @@ ALLOWED = {
         "footprint",
         "guest",
         "overhead",
+        "scaling",
         "trace",
         "replay",
         "report",

@@ -16,7 +16,7 @@ from disco_trace.errors import DiscoError
 if TYPE_CHECKING:
     from disco_trace.report.comparison import Comparison
 
-KNOWN: Final = ("fig5", "fig6", "fig8", "table3")
+KNOWN: Final = ("fig5", "fig6", "fig7", "fig8", "table3")
 
 
 @dataclass
@@ -43,7 +43,8 @@ def reproduce(
     """Capture what an experiment of the SOSP 1997 paper needs, replay it, set it beside the paper.
 
     fig5 is the monitor's overhead on one CPU, by part and by cause. fig6 is the memory of one to
-    eight machines, seen and used. fig8 is time and locality under page migration and replication;
+    eight machines, seen and used. fig7 is the time of parallel work on eight CPUs, in one to eight
+    machines. fig8 is time and locality under page migration and replication;
     table3 counts and prices the moves. Captures that are there are used again.
 
     Examples:
@@ -127,6 +128,23 @@ def _footprint(out: common.Output, name: str, folder: Path) -> _Found:
     return _Found([each.trace for each in found], found, title, figures, footprints.TEXT)
 
 
+def _scaling(out: common.Output, name: str, folder: Path) -> _Found:
+    """Capture one piece of work on all CPUs, bare and in virtual machines."""
+    from disco_trace import scaling
+    from disco_trace.report import scalings
+
+    workloads = scaling.read_scaling(name).workloads
+    found: list[Any] = []
+    for workload in workloads:
+        out.say(f"capturing {workload.name}: {', '.join(case.name for case in workload.cases)}")
+        with out.progress("capture", unit="instructions") as progress:
+            outcomes, reused = scaling.measure(workload, folder, progress)
+        _say_captured(out, [outcome.trace for outcome in outcomes], reused)
+        found += outcomes
+    title, figures = scalings.scaling_figures(workloads, found)
+    return _Found([each.trace for each in found], found, title, figures, scalings.TEXT)
+
+
 def _say_captured(out: common.Output, traces: list[Path] | tuple[Path, ...], reused: bool) -> None:
     out.say(f"{' and '.join(map(str, traces))}: {'captured before' if reused else 'captured'}")
 
@@ -134,6 +152,7 @@ def _say_captured(out: common.Output, traces: list[Path] | tuple[Path, ...], reu
 _RUNS: Final[Mapping[str, Callable[[common.Output, str, Path], _Found]]] = {
     "fig5": _overhead,
     "fig6": _footprint,
+    "fig7": _scaling,
     "fig8": _moves,
     "table3": _moves,
 }

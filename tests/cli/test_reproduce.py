@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from disco_trace import experiments, footprint, overhead
+from disco_trace import experiments, footprint, overhead, scaling
 from disco_trace.cli.main import main
 from disco_trace.cli.reproduce import KNOWN
 from disco_trace.experiments import Case, Experiment, Moves, Published, Workload, read_experiment
@@ -101,6 +101,7 @@ def test_a_trace_of_another_guest_is_not_replaced(
     assert (place / "manifest.json").read_bytes() == before
 
 
+SORT = ("keys=4K", "bits=6")
 TINY = overhead.Overhead(
     title="tiny",
     source="none",
@@ -172,8 +173,54 @@ def test_footprint(
         assert text in page
 
 
+def test_scaling(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Bars add up to the clocks of all CPUs; cases of one guest have traces of their own."""
+    disco = ("monitor.kind=disco",)
+    tiny = scaling.Scaling(
+        title="tiny",
+        source="none",
+        workloads=(
+            scaling.Workload(
+                name="sort",
+                machine="flash4",
+                theirs="something else",
+                sets=("machine.ram_bytes=16MiB",),
+                why=("A reason.",),
+                cases=(
+                    scaling.Case("bare", "radix", SORT, published=100),
+                    scaling.Case("near", "radix", SORT, ("placement.policy=first-touch",)),
+                    scaling.Case("one", "radix-sseg", SORT, disco, published=34),
+                    scaling.Case("two", "radix-sseg", SORT, (*disco, "vm.count=2")),
+                ),
+            ),
+        ),
+    )
+    monkeypatch.setattr(scaling, "read_scaling", lambda name: tiny)
+    code, answer = run(capsys, "fig7", "--traces", str(tmp_path))
+    assert code == 0
+    assert len(set(answer["traces"])) == 4
+    runs = [Run.open(Path(each) / "runs" / "captured") for each in answer["traces"]]
+    for found, each in zip(answer["outcomes"], runs, strict=True):
+        percent = 100 * each.totals["cycles"] / runs[0].totals["cycles"]
+        assert sum(found["parts"].values()) == pytest.approx(percent)
+        assert (found["parts"]["monitor"] > 0) == (found["case"] in ("one", "two"))
+        assert found["milliseconds"] == pytest.approx(each.totals["elapsed_cycles"] / 300e3)
+    assert answer["outcomes"][1]["local_percent"] > answer["outcomes"][0]["local_percent"]
+    page = (tmp_path / "fig7.html").read_text()
+    for text in ("A reason.", "something else", "two"):
+        assert text in page
+
+
+def test_the_description_of_scaling() -> None:
+    for workload in scaling.read_scaling("fig7").workloads:
+        assert workload.cases[0].published == 100
+        assert workload.why
+
+
 def test_every_experiment_is_offered() -> None:
-    parts = experiments, footprint, overhead
+    parts = experiments, footprint, overhead, scaling
     assert set(KNOWN) == {name for part in parts for name in part.EXPERIMENTS}
 
 
