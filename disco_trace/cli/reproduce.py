@@ -16,7 +16,7 @@ from disco_trace.errors import DiscoError
 if TYPE_CHECKING:
     from disco_trace.report.comparison import Comparison
 
-KNOWN: Final = ("fig5", "fig6", "fig7", "fig8", "table3")
+KNOWN: Final = ("fig5", "fig6", "fig7", "fig8", "table2", "table3")
 
 
 @dataclass
@@ -45,7 +45,8 @@ def reproduce(
     fig5 is the monitor's overhead on one CPU, by part and by cause. fig6 is the memory of one to
     eight machines, seen and used. fig7 is the time of parallel work on eight CPUs, in one to eight
     machines. fig8 is time and locality under page migration and replication;
-    table3 counts and prices the moves. Captures that are there are used again.
+    table3 counts and prices the moves. table2 is the slowdown of single services of the kernel, and
+    the prices that it implies. Captures that are there are used again.
 
     Examples:
 
@@ -145,6 +146,21 @@ def _scaling(out: common.Output, name: str, folder: Path) -> _Found:
     return _Found([each.trace for each in found], found, title, figures, scalings.TEXT)
 
 
+def _services(out: common.Output, name: str, folder: Path) -> _Found:
+    """Capture the services of a kernel bare and over Disco; calibrate prices by them."""
+    from disco_trace import services
+    from disco_trace.report import services as figures
+
+    experiment = services.read_services(name)
+    out.say(f"capturing {experiment.bare} bare, then {experiment.disco} over Disco")
+    with out.progress("capture", unit="instructions") as progress:
+        found, reused = services.measure(experiment, folder, progress)
+    _say_captured(out, found.traces, reused)
+    out.set(prices=found.prices, errors=[found.error_others, found.error_assumed])
+    made = figures.service_figures(found, experiment.why)
+    return _Found(list(found.traces), found.rows, *made, figures.TEXT)
+
+
 def _say_captured(out: common.Output, traces: list[Path] | tuple[Path, ...], reused: bool) -> None:
     out.say(f"{' and '.join(map(str, traces))}: {'captured before' if reused else 'captured'}")
 
@@ -154,5 +170,6 @@ _RUNS: Final[Mapping[str, Callable[[common.Output, str, Path], _Found]]] = {
     "fig6": _footprint,
     "fig7": _scaling,
     "fig8": _moves,
+    "table2": _services,
     "table3": _moves,
 }

@@ -44,7 +44,7 @@ class TableColumn(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     format: CellFormat = "text"
 
 
-Palette = Literal["", "components", "memory", "sources", "actions"]
+Palette = Literal["", "components", "memory", "services", "sources", "actions"]
 
 
 class Chart(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from disco_trace import experiments, footprint, overhead, scaling
+from disco_trace import experiments, footprint, overhead, scaling, services
 from disco_trace.cli.main import main
 from disco_trace.cli.reproduce import KNOWN
 from disco_trace.experiments import Case, Experiment, Moves, Published, Workload, read_experiment
 from disco_trace.trace.run import Run
+from tests.test_services import SMALL as SERVICES
 
 PUBLISHED = Published(
     total=67, local_percent=78, exec=30.4, local_stall=13.0, remote_stall=13.3, monitor=10.3
@@ -219,8 +220,22 @@ def test_the_description_of_scaling() -> None:
         assert workload.why
 
 
+def test_services(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Rows, prices and predictions stand in the JSON and on the page."""
+    monkeypatch.setattr(services, "read_services", lambda name: SERVICES)
+    code, answer = run(capsys, "table2", "--traces", str(tmp_path))
+    assert code == 0
+    assert {price["name"] for price in answer["prices"]} >= {"privileged_us", "tlb_write_us"}
+    assert [row["held_out"] for row in answer["outcomes"]].count(True) == 1
+    page = (tmp_path / "table2.html").read_text()
+    for text in ("A reason.", "WRITE (held out)", "privileged_us", "quick_fault: published"):
+        assert text in page
+
+
 def test_every_experiment_is_offered() -> None:
-    parts = experiments, footprint, overhead, scaling
+    parts = experiments, footprint, overhead, scaling, services
     assert set(KNOWN) == {name for part in parts for name in part.EXPERIMENTS}
 
 
