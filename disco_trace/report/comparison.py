@@ -224,7 +224,9 @@ def _difference(each: Any, theirs: dict[str, float]) -> str:
 
 
 def _as_figures(each: Comparison) -> list[Figure]:
-    sentence = Markup("<br>").join(escape(text) for text in each.sentences)
+    sentence = Markup('</p>\n    <p class="sentence">').join(
+        escape(text) for text in each.sentences
+    )
     table = Figure(
         each.title,
         sentence,

@@ -108,4 +108,6 @@ def _fractions(parts: Any) -> list[str]:
 
 
 def _us(value: float) -> str:
+    if value < 0.0005:
+        return "0"
     return f"{value:.3f}" if value < 0.1 else f"{value:.2f}" if value < 10 else f"{value:.0f}"

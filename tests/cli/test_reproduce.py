@@ -47,6 +47,31 @@ SMALL = Experiment(
                 Case(name="UMA bound", near=True),
             ),
         ),
+        Workload(
+            name="small over Disco",
+            guest="database-sseg",
+            machine="flash4",
+            args=("rows=2K", "rounds=1", "products=200", "customers=200"),
+            phase="query",
+            sets=(
+                "monitor.kind=disco",
+                "placement.policy=round-robin",
+                "memory.l2.size_bytes=64KiB",
+            ),
+            cases=(
+                Case(name="no policy"),
+                Case(
+                    name="migrate, live",
+                    live=True,
+                    sets=(
+                        "placement.policy=migrate",
+                        "placement.initial=round-robin",
+                        "placement.trigger_misses=8",
+                        "placement.sharing_misses=2",
+                    ),
+                ),
+            ),
+        ),
     ),
 )
 
@@ -62,7 +87,7 @@ def test_cases_beside_published(
     monkeypatch.setattr(experiments, "read_experiment", lambda name: SMALL)
     code, answer = run(capsys, "fig8", "--traces", str(tmp_path))
     assert code == 0
-    base, eager, bound = answer["outcomes"]
+    base, eager, bound, still, live = answer["outcomes"]
     assert base["total"] == pytest.approx(100)
     for each in answer["outcomes"]:
         assert sum(each["parts"].values()) == pytest.approx(each["total"])
@@ -75,6 +100,16 @@ def test_cases_beside_published(
     assert bound["local_percent"] == 100
     assert bound["parts"]["remote_stall"] == 0
     assert bound["parts"]["local_stall"] > base["parts"]["local_stall"]
+    # What is live was captured under its policy; the monitor's part holds its moves and no traps.
+    assert still["parts"]["monitor"] == 0
+    assert still["parts"]["exec"] > 0
+    assert live["parts"]["monitor"] > 0
+    captured = Run.open(Path(live["run"]))
+    assert captured.totals["migrations"] > 0
+    assert captured.spec["placement"]["policy"] == "migrate"
+    assert (
+        Path(live["run"]).parent.parent.name == "reproduce-database-sseg-disco1-4cpu-migrate-live"
+    )
     page = (tmp_path / "fig8.html").read_text()
     assert "eager, published" in page
     assert "A reason." in page
