@@ -146,6 +146,7 @@ def monitor_tables(guest: str, args: Sequence[str], spec: Spec) -> dict[str, int
         layout.X_O_POOL: "free contents",
         layout.X_O_BLOCKS: "disk index",
         layout.X_O_PRIVATE: "index of written sectors",
+        layout.X_O_RESIDENT: "frames",
     }
     begins = [(int(machine.p[at]), name) for at, name in names.items()]
     begins.sort(key=lambda begin: begin[0])  # empty ones stay before what follows them
@@ -209,13 +210,23 @@ def count_pages(
     shown: dict[tuple[int, int], int] = {}  # the content of a page that has none of its own
     classes: dict[tuple[int, int], int] = {}
     freed: dict[tuple[int, int], int] = {}
+    away: set[tuple[int, int]] = set()  # what the monitor has on its swap disk, by name
+
+    def name_of(at: tuple[int, int]) -> tuple[int, int]:
+        return (-1, shown[at]) if at in shown else at
+
     for event in events:
         at = int(event["vm"]), int(event["page"])
         match event["event"]:
+            case "swap_out" | "reclaim":
+                away.add(name_of(at))
+            case "swap_in":
+                away.discard(name_of(at))
             case "map":
                 shown[at] = int(event["content"])
             case "break" | "free" | "zero" as what:
                 shown.pop(at, None)
+                away.discard(at)
                 if what == "free":
                     freed[at] = int(event["seq"])
             case "class":
@@ -235,7 +246,7 @@ def count_pages(
     for at in live:
         virtual[part(at)] += 1
     # Pages of one content are of one kind, wherever they are shown.
-    names = {(-1, shown[at]) if at in shown else at: part(at) for at in sorted(live)}
-    for name in names.values():
-        machine[name] += 1
+    names = {name_of(at): part(at) for at in sorted(live)}
+    for name, kind in names.items():
+        machine[kind] += name not in away
     return virtual, machine
