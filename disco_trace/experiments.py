@@ -146,6 +146,7 @@ def captured_before(
     Raises DiscoError, with `hint`, if it is of another guest: then it is not ours (`whose`) to
     replace.
     """
+    from disco_trace.boot import starts_of
     from disco_trace.trace.manifest import read_manifest
 
     manifest = read_manifest(path)
@@ -158,7 +159,11 @@ def captured_before(
             hint=hint,
         )
     same = list(manifest.guest.args) == list(args) and not diff(from_dict(manifest.config), spec)
-    return manifest.complete and same and (path / "runs" / "captured").is_dir()
+    if not (manifest.complete and same and (path / "runs" / "captured").is_dir()):
+        return False
+    # An image may have been built anew since.
+    request = CaptureRequest(guest=guest, args=list(args), spec=spec, out=path)
+    return all(start.image.sha256 == manifest.guest.sha256 for start in starts_of(request))
 
 
 def capture_now(

@@ -42,7 +42,7 @@ def test_pages_followed_by_hand() -> None:
     assert virtual == {"text": 3, "data": 2, "cache": 2}
     assert machine == {"text": 2, "data": 2, "cache": 2}
     assert count_pages([], {}, {}) == (NOTHING, NOTHING)
-    # What is on the swap disk is seen, and in no frame: the text of both machines; page 1 comes back.
+    # What is on the swap disk is seen, and in no frame: both machines' text; page 1 comes back.
     paging = [
         event(40, 0, 3, "reclaim", 7),
         event(41, 0, 1, "swap_out"),

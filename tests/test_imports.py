@@ -41,7 +41,7 @@ ALLOWED = {
     "boot": GROUND | {"guest", "machine", "monitor"},
     "capture": GROUND
     | {"boot", "guest", "machine", "monitor", "memory", "trace", "replay", "checkpoint"},
-    "experiments": GROUND | {"capture", "guest", "trace", "replay", "report", "cli"},
+    "experiments": GROUND | {"boot", "capture", "guest", "trace", "replay", "report", "cli"},
     "blame": GROUND | {"trace", "replay", "report"},
     "overhead": GROUND | {"experiments", "report"},
     "services": GROUND | {"experiments", "report"},

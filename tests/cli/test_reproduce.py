@@ -10,6 +10,7 @@ import pytest
 from disco_trace import experiments, footprint, overhead, scaling, services
 from disco_trace.cli.main import main
 from disco_trace.cli.reproduce import KNOWN
+from disco_trace.config import resolve
 from disco_trace.experiments import Case, Experiment, Moves, Published, Workload, read_experiment
 from disco_trace.trace.run import Run
 from tests.test_services import SMALL as SERVICES
@@ -135,6 +136,19 @@ def test_a_trace_of_another_guest_is_not_replaced(
     assert code == 2
     assert answer["error"]["found"] == "hello"
     assert (place / "manifest.json").read_bytes() == before
+
+
+def test_a_trace_of_an_older_image_is_made_again(tmp_path: Path) -> None:
+    spec = resolve(machine="uniprocessor", sets=("machine.ram_bytes=16MiB",))
+    path, reused = experiments.capture_once("hello", (), spec, tmp_path)
+    assert not reused
+    assert experiments.capture_once("hello", (), spec, tmp_path) == (path, True)
+    manifest = path / "manifest.json"
+    document = json.loads(manifest.read_text())
+    document["guest"]["sha256"] = "0" * 64
+    manifest.write_text(json.dumps(document))
+    assert experiments.capture_once("hello", (), spec, tmp_path) == (path, False)
+    assert json.loads(manifest.read_text())["guest"]["sha256"] != "0" * 64
 
 
 SORT = ("keys=4K", "bits=6")

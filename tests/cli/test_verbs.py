@@ -5,6 +5,7 @@ The machinery itself is replaced here; `tests/test_end_to_end.py` runs the real 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sys
 import tomllib
@@ -347,10 +348,12 @@ def test_demo_captures_replays_and_says_what_it_found(demo_asked: Any, capsys: C
 def test_demo_uses_again_what_is_there(demo_asked: Any, capsys: Capture) -> None:
     from disco_trace.cli.demo import ARGUMENTS, SETS
     from disco_trace.config import resolve, to_dict
+    from disco_trace.guest.resolve import find_guest
 
     trace = trace_with(to_dict(resolve(machine="flash8", sets=SETS)))
     manifest = json.loads((trace / "manifest.json").read_text())
-    manifest["guest"] = {"name": "database", "sha256": "0", "args": list(ARGUMENTS)}
+    image = hashlib.sha256(find_guest("database").image.read_bytes()).hexdigest()
+    manifest["guest"] = {"name": "database", "sha256": image, "args": list(ARGUMENTS)}
     for complete in (False, True):
         manifest["complete"] = complete
         (trace / "manifest.json").write_text(json.dumps(manifest))
