@@ -146,7 +146,6 @@ def captured_before(
     Raises DiscoError, with `hint`, if it is of another guest: then it is not ours (`whose`) to
     replace.
     """
-    from disco_trace.boot import starts_of
     from disco_trace.trace.manifest import read_manifest
 
     manifest = read_manifest(path)
@@ -162,6 +161,8 @@ def captured_before(
     if not (manifest.complete and same and (path / "runs" / "captured").is_dir()):
         return False
     # An image may have been built anew since.
+    from disco_trace.boot import starts_of
+
     request = CaptureRequest(guest=guest, args=list(args), spec=spec, out=path)
     return all(start.image.sha256 == manifest.guest.sha256 for start in starts_of(request))
 

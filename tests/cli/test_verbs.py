@@ -5,7 +5,6 @@ The machinery itself is replaced here; `tests/test_end_to_end.py` runs the real 
 
 from __future__ import annotations
 
-import hashlib
 import json
 import sys
 import tomllib
@@ -345,15 +344,19 @@ def test_demo_captures_replays_and_says_what_it_found(demo_asked: Any, capsys: C
     assert "traces/demo-database-8cpu.html" in text
 
 
-def test_demo_uses_again_what_is_there(demo_asked: Any, capsys: Capture) -> None:
+def test_demo_uses_again_what_is_there(
+    demo_asked: Any, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
     from disco_trace.cli.demo import ARGUMENTS, SETS
     from disco_trace.config import resolve, to_dict
-    from disco_trace.guest.resolve import find_guest
 
+    boot = ModuleType("disco_trace.boot")
+    start = SimpleNamespace(image=SimpleNamespace(sha256="0"))
+    boot.starts_of = lambda request: [start]  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "disco_trace.boot", boot)
     trace = trace_with(to_dict(resolve(machine="flash8", sets=SETS)))
     manifest = json.loads((trace / "manifest.json").read_text())
-    image = hashlib.sha256(find_guest("database").image.read_bytes()).hexdigest()
-    manifest["guest"] = {"name": "database", "sha256": image, "args": list(ARGUMENTS)}
+    manifest["guest"] = {"name": "database", "sha256": "0", "args": list(ARGUMENTS)}
     for complete in (False, True):
         manifest["complete"] = complete
         (trace / "manifest.json").write_text(json.dumps(manifest))
@@ -364,6 +367,9 @@ def test_demo_uses_again_what_is_there(demo_asked: Any, capsys: Capture) -> None
         assert value["captured"] == ("reused" if complete else "made")
         assert ("request" in demo_asked) is not complete
     assert main(["demo", "-o", str(trace), "--json", "--force"]) == 0
+    assert json.loads(capsys.readouterr().out)["captured"] == "made"
+    start.image.sha256 = "1"  # the guest was built anew
+    assert main(["demo", "-o", str(trace), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["captured"] == "made"
 
 
