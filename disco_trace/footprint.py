@@ -8,7 +8,7 @@ its tables.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -159,6 +159,18 @@ def monitor_tables(guest: str, args: Sequence[str], spec: Spec) -> dict[str, int
     }
 
 
+def page_events(trace: Path) -> list[dict[str, Any]]:
+    """Return the events in the life of pages, in order."""
+    from disco_trace.report.database import connect
+
+    with connect([trace]) as database:
+        return database.rows(
+            "SELECT r.seq, c.vm, r.guest_page AS page, _enum_page_event(r.event) AS event,"
+            " r.content FROM _source_page_events AS r LEFT JOIN _contexts AS c USING (context)"
+            " ORDER BY r.seq"
+        )
+
+
 def pages_of(trace: Path, machines: int) -> tuple[dict[str, int], dict[str, int], int]:
     """Return, at the end of a trace, pages by part that its machines see, and that there are.
 
@@ -166,12 +178,8 @@ def pages_of(trace: Path, machines: int) -> tuple[dict[str, int], dict[str, int]
     """
     from disco_trace.report.database import connect
 
+    events = page_events(trace)
     with connect([trace]) as database:
-        events = database.rows(
-            "SELECT r.seq, c.vm, r.guest_page AS page, _enum_page_event(r.event) AS event,"
-            " r.content FROM _source_page_events AS r LEFT JOIN _contexts AS c USING (context)"
-            " ORDER BY r.seq"
-        )
         touched = database.rows(
             "SELECT vm, guest_page AS page, max(seq) AS seq FROM refs"
             " WHERE kind NOT LIKE 'uncached%' GROUP BY ALL"
@@ -196,6 +204,42 @@ def pages_of(trace: Path, machines: int) -> tuple[dict[str, int], dict[str, int]
     return virtual, machine, int(written) * SECTOR if machines else 0
 
 
+@dataclass
+class Lives:
+    """Hold what became of pages: by machine and guest page, or (-1, number) for a content.
+
+    `shown`: the content of a page that has none of its own; `freed`: when it was last given back;
+    `away`: what is on the monitor's swap disk.
+    """
+
+    shown: dict[tuple[int, int], int] = field(default_factory=dict)
+    classes: dict[tuple[int, int], int] = field(default_factory=dict)
+    freed: dict[tuple[int, int], int] = field(default_factory=dict)
+    away: set[tuple[int, int]] = field(default_factory=set)
+
+    def name_of(self, at: tuple[int, int]) -> tuple[int, int]:
+        """Return the name of a page: its own, or that of the content that it shows."""
+        return (-1, self.shown[at]) if at in self.shown else at
+
+    def follow(self, event: Mapping[str, Any]) -> None:
+        """Take the next event in the life of a page."""
+        at = int(event["vm"]), int(event["page"])
+        match event["event"]:
+            case "swap_out" | "reclaim":
+                self.away.add(self.name_of(at))
+            case "swap_in":
+                self.away.discard(self.name_of(at))
+            case "map":
+                self.shown[at] = int(event["content"])
+            case "break" | "free" | "zero" as what:
+                self.shown.pop(at, None)
+                self.away.discard(at)
+                if what == "free":
+                    self.freed[at] = int(event["seq"])
+            case "class":
+                self.classes[at] = int(event["content"])
+
+
 def count_pages(
     events: Iterable[Mapping[str, Any]],
     touched: Mapping[tuple[int, int], int],
@@ -207,46 +251,25 @@ def count_pages(
     to. kernel_text: of each machine, the page where the text of its kernel ends. A page counts that
     shows something, or was touched since it was last given back.
     """
-    shown: dict[tuple[int, int], int] = {}  # the content of a page that has none of its own
-    classes: dict[tuple[int, int], int] = {}
-    freed: dict[tuple[int, int], int] = {}
-    away: set[tuple[int, int]] = set()  # what the monitor has on its swap disk, by name
-
-    def name_of(at: tuple[int, int]) -> tuple[int, int]:
-        return (-1, shown[at]) if at in shown else at
-
+    lives = Lives()
     for event in events:
-        at = int(event["vm"]), int(event["page"])
-        match event["event"]:
-            case "swap_out" | "reclaim":
-                away.add(name_of(at))
-            case "swap_in":
-                away.discard(name_of(at))
-            case "map":
-                shown[at] = int(event["content"])
-            case "break" | "free" | "zero" as what:
-                shown.pop(at, None)
-                away.discard(at)
-                if what == "free":
-                    freed[at] = int(event["seq"])
-            case "class":
-                classes[at] = int(event["content"])
-    live = {at for at, seq in touched.items() if seq > freed.get(at, -1)}
+        lives.follow(event)
+    live = {at for at, seq in touched.items() if seq > lives.freed.get(at, -1)}
 
     def part(at: tuple[int, int]) -> str:
-        found = classes.get(at, _KERNEL)
+        found = lives.classes.get(at, _KERNEL)
         if found == _KERNEL and at[1] < kernel_text.get(at[0], 0):
             return "text"
         return _OF_CLASS.get(found, _DATA)
 
     # Blocks of a disk are read into memory, whether or not anybody looks at them afterwards; of an
     # image only what is used counts, with one machine as with several.
-    live |= {at for at in shown if part(at) == "cache"}
+    live |= {at for at in lives.shown if part(at) == "cache"}
     virtual, machine = (dict.fromkeys(PARTS[:-1], 0) for _ in range(2))
     for at in live:
         virtual[part(at)] += 1
     # Pages of one content are of one kind, wherever they are shown.
-    names = {name_of(at): part(at) for at in sorted(live)}
+    names = {lives.name_of(at): part(at) for at in sorted(live)}
     for name, kind in names.items():
-        machine[kind] += name not in away
+        machine[kind] += name not in lives.away
     return virtual, machine

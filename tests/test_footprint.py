@@ -7,9 +7,13 @@ from typing import Any
 
 import pytest
 
+from disco_trace import capture as capturing
 from disco_trace import footprint
+from disco_trace.boot import build_machine
 from disco_trace.config import resolve
 from disco_trace.footprint import PAGE, Case, Footprint, Totals, count_pages
+from disco_trace.machine import layout
+from disco_trace.monitor.layout import shown_pages
 from tests.replay.runs import captured
 
 NOTHING = {"text": 0, "data": 0, "cache": 0}
@@ -86,6 +90,34 @@ def test_machines_share_what_they_read(tmp_path: Path) -> None:
     again, reused = footprint.measure(*small(2), tmp_path)
     assert reused
     assert again == two
+
+
+def test_what_is_followed_is_what_the_monitor_maps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At the end every guest page shows what the monitor's pmap says, and nothing else."""
+    machines = []
+
+    def build(*args: Any) -> Any:
+        machines.append(build_machine(*args))
+        return machines[-1]
+
+    monkeypatch.setattr(capturing, "build_machine", build)
+    outcome, _ = footprint.measure(*small(2), tmp_path)
+    lives = footprint.Lives()
+    for each in footprint.page_events(outcome.trace):
+        lives.follow(each)
+    machine = machines[0]
+    contents = int(machine.p[layout.X_CONTENTS])
+    pmap = {
+        (vm, page): int(name) - contents
+        for vm in range(2)
+        for page, name in enumerate(shown_pages(machine, vm))
+        if name >= contents
+    }
+    assert lives.shown == pmap
+    assert len(set(pmap.values())) < len(pmap)
+    assert not lives.away
 
 
 def test_nothing_is_shared_where_sharing_is_off(tmp_path: Path) -> None:
