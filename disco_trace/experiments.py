@@ -34,8 +34,11 @@ PARTS: Final[Mapping[str, str]] = {
     "remote": "remote_stall",
     "dirty": "remote_stall",
     "upgrade": "remote_stall",
-    "monitor": "monitor",
 }
+
+# What the monitor does for policies. Its other work stands in for the guest's kernel and hardware:
+# it is execution here, and has no bar of its own in the paper.
+MOVES: Final = ("migrate", "replicate", "collapse", "shootdown", "refused")
 
 Description = TypeVar("Description", bound=msgspec.Struct)
 
@@ -61,11 +64,15 @@ class Moves(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Case(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Describe one bar: what a replay changes (`near`: all memory as near as the own)."""
+    """Describe one bar: what a replay changes (`near`: all memory as near as the own).
+
+    `live`: no replay, but a capture of its own under these changes.
+    """
 
     name: str
     sets: tuple[str, ...] = ()
     near: bool = False
+    live: bool = False
     published: Published | None = None
     why: str = ""
 
@@ -151,7 +158,13 @@ def captured_before(
             hint=hint,
         )
     same = list(manifest.guest.args) == list(args) and not diff(from_dict(manifest.config), spec)
-    return manifest.complete and same and (path / "runs" / "captured").is_dir()
+    if not (manifest.complete and same and (path / "runs" / "captured").is_dir()):
+        return False
+    # An image may have been built anew since.
+    from disco_trace.boot import starts_of
+
+    request = CaptureRequest(guest=guest, args=list(args), spec=spec, out=path)
+    return all(start.image.sha256 == manifest.guest.sha256 for start in starts_of(request))
 
 
 def capture_now(
@@ -212,17 +225,20 @@ def capture_once(
     spec: Spec,
     folder: Path,
     progress: ProgressCallback | None = None,
+    *,
+    name: str | None = None,
 ) -> tuple[Path, bool]:
     """Return the trace of a guest below `folder` and whether it was there; else it is made now.
 
-    Without `arguments` the guest gets its own. Raises DiscoError as `capture_of`.
+    Without `arguments` the guest gets its own, without a `name` the trace is named after guest
+    and machines. Raises DiscoError as `capture_of`.
     """
     from disco_trace.cli.common import trace_path
     from disco_trace.guest.resolve import find_guest
 
     machines = len(virtual_machines(spec))
     args = tuple(arguments) or tuple(find_guest(guest).arguments)
-    path = folder / f"reproduce-{trace_path(guest, spec.machine.cpus, machines).name}"
+    path = folder / (name or f"reproduce-{trace_path(guest, spec.machine.cpus, machines).name}")
     whose = "the experiment's"
     hint = "use --traces DIR to work elsewhere"
     if path.exists() and captured_before(path, guest, args, spec, whose=whose, hint=hint):
@@ -240,21 +256,39 @@ def spec_of(case: Case, captured: Spec) -> Spec:
 def outcomes(
     workload: Workload, trace: Path, spec: Spec, progress: ProgressCallback | None = None
 ) -> list[Outcome]:
-    """Replay every case of a workload and return its figures, the first case being 100."""
+    """Replay, or capture, every case of a workload; return its figures, the first case being 100.
+
+    Raises DiscoError as `capture_of` where a case is captured.
+    """
     from disco_trace.replay.engine import replay
 
     runs: list[Path] = []
-    for case in workload.cases:
+    for at, case in enumerate(workload.cases):
         if progress:
-            progress(len(runs), note=f"{workload.name}: {case.name}")
-        runs.append(replay(trace, spec_of(case, spec)).path)
-    counted = _count(trace, runs, workload.phase)
+            progress(at, note=f"{workload.name}: {case.name}")
+        if case.live:
+            runs.append(_live(workload, case, trace, spec) / "runs" / "captured")
+        else:
+            runs.append(replay(trace, spec_of(case, spec)).path)
+    counted = _count(
+        trace,
+        [run for case, run in zip(workload.cases, runs, strict=True) if not case.live],
+        workload.phase,
+    )
+    for case, run in zip(workload.cases, runs, strict=True):
+        if case.live:
+            counted |= _count(run.parent.parent, [run], workload.phase)
     base = sum(counted[runs[0]].busy.values())
     found = []
     for case, run in zip(workload.cases, runs, strict=True):
         one = counted[run]
         parts = dict.fromkeys(("exec", "local_stall", "remote_stall", "monitor"), 0.0)
+        moving = sum(one.causes.get(cause, 0) for cause in MOVES)
+        parts["exec"] += 100 * (one.busy.get("monitor", 0) - moving) / base
+        parts["monitor"] += 100 * moving / base
         for component, cycles in one.busy.items():
+            if component == "monitor":
+                continue
             part = PARTS[component]
             # Where all memory is near, nothing is remote.
             part = "local_stall" if case.near and part == "remote_stall" else part
@@ -278,6 +312,16 @@ def outcomes(
             )
         )
     return found
+
+
+def _live(workload: Workload, case: Case, trace: Path, spec: Spec) -> Path:
+    """Return the trace of a case that is captured: beside the workload's own, named after it."""
+    words = "".join(c if c.isalnum() else " " for c in case.name).split()
+    name = "-".join([trace.name, *words])
+    path, _ = capture_once(
+        workload.guest, workload.args, spec_of(case, spec), trace.parent, name=name
+    )
+    return path
 
 
 @dataclass

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -94,7 +94,11 @@ class Outcome:
     causes: list[Cause]
     published: Pair
     traces: tuple[Path, Path]
+    # Of the programs, bare and over Disco, each retired once; what retired again; and whether every
+    # process retired as many.
     user_instructions: tuple[int, int]
+    user_restarts: tuple[int, int]
+    same_by_process: bool
     why: str
 
 
@@ -118,7 +122,7 @@ def measure(
         trace, reused = capture_once(guest, workload.args, spec, folder, progress)
         traces.append(trace)
         known = known and reused
-    bare, disco = (_counted(trace) for trace in traces)
+    bare, disco = (count_parts(trace) for trace in traces)
     whole = sum(bare.parts.values())
     causes = [
         Cause(
@@ -132,40 +136,52 @@ def measure(
     ]
     outcome = Outcome(
         workload=workload.name,
-        bare=_percent(bare.parts, whole),
-        disco=_percent(disco.parts, whole),
+        bare=percent(bare.parts, whole),
+        disco=percent(disco.parts, whole),
         causes=causes,
         published=workload.published,
         traces=(traces[0], traces[1]),
         user_instructions=(bare.user_instructions, disco.user_instructions),
+        user_restarts=(bare.user_restarts, disco.user_restarts),
+        same_by_process=bare.by_process == disco.by_process,
         why=workload.why,
     )
     return outcome, known
 
 
 @dataclass
-class _Counted:
-    """Hold cycles by part and by cause of monitor time, entries by cause, user instructions."""
+class Counted:
+    """Hold cycles by part and by cause of monitor time, entries by cause, user instructions.
+
+    And the sums of all counters, with the cycles from beginning to end.
+    """
 
     parts: dict[str, int]
     causes: dict[str, int]
     entries: dict[str, int]
-    user_instructions: int
+    by_process: dict[tuple[int, str], int]
+    user_restarts: int
+    totals: dict[str, int]
+
+    @property
+    def user_instructions(self) -> int:
+        """Return what all programs retired, each instruction once."""
+        return sum(self.by_process.values())
 
 
-def _counted(trace: Path) -> _Counted:
+def count_parts(trace: Path) -> Counted:
     """Return what the capture of a trace counted, over all CPUs."""
     from disco_trace.report.database import connect
 
-    found = _Counted(dict.fromkeys(PARTS, 0), {}, {}, 0)
+    retired, again = user_instructions(trace)
+    by_process = {key: count - again.get(key, 0) for key, count in retired.items()}
+    found = Counted(dict.fromkeys(PARTS, 0), {}, {}, by_process, sum(again.values()), {})
     with connect([trace / "runs" / "captured"]) as database:
         for row in database.rows(
             "SELECT mode, metric, sum(value) AS value FROM _accounts WHERE run = 'captured'"
             " GROUP BY ALL"
         ):
             metric, value = str(row["metric"]), int(row["value"])
-            if metric == "instructions" and row["mode"] == "user":
-                found.user_instructions += value
             if not metric.endswith("_cycles"):
                 continue
             if metric.startswith("monitor_"):
@@ -176,10 +192,47 @@ def _counted(trace: Path) -> _Counted:
                 found.parts["idle"] += value
             else:
                 found.parts[_OF_MODE[str(row["mode"])]] += value
+        for row in database.rows(
+            "SELECT metric, sum(value) AS value, max(value) AS most FROM totals"
+            " WHERE run = 'captured' GROUP BY ALL"
+        ):
+            found.totals[str(row["metric"])] = int(row["value"])
+            if row["metric"] == "cycles":
+                found.totals["elapsed_cycles"] = int(row["most"])
         for row in database.rows("SELECT cause, count(*) AS entries FROM traps GROUP BY ALL"):
             found.entries[str(row["cause"])] = int(row["entries"])
     return found
 
 
-def _percent(parts: dict[str, int], whole: int) -> Parts:
+def user_instructions(
+    trace: Path,
+) -> tuple[dict[tuple[int, str], int], dict[tuple[int, str], int]]:
+    """Return what user mode retired by machine and process, and what of it retired again.
+
+    An exception in the delay slot of a branch goes on at the branch, which so retires twice: how
+    often depends on who resolves TLB misses and on when interrupts come, not on the program.
+    """
+    from disco_trace.report.database import connect
+
+    def counted(rows: list[dict[str, Any]]) -> dict[tuple[int, str], int]:
+        # The first process has the image's name, which says where its kernel is linked.
+        return {
+            (row["vm"], row["process"].removesuffix("-sseg")): int(row["count"]) for row in rows
+        }
+
+    with connect([trace / "runs" / "captured"]) as database:
+        retired = database.rows(
+            "SELECT vm, process, sum(value) AS count FROM _accounts WHERE run = 'captured'"
+            " AND metric = 'instructions' AND mode = 'user' GROUP BY ALL"
+        )
+        again = database.rows(
+            "SELECT c.vm, c.process, count(*) AS count FROM _source_exceptions AS r"
+            " JOIN _contexts AS c USING (context) WHERE c.mode = 'user' AND r.delay_slot <> 0"
+            " GROUP BY ALL"
+        )
+    return counted(retired), counted(again)
+
+
+def percent(parts: dict[str, int], whole: int) -> Parts:
+    """Return cycles by part as a bar, in per cent of `whole`."""
     return Parts(**{name: 100 * cycles / whole for name, cycles in parts.items()})

@@ -41,9 +41,12 @@ ALLOWED = {
     "boot": GROUND | {"guest", "machine", "monitor"},
     "capture": GROUND
     | {"boot", "guest", "machine", "monitor", "memory", "trace", "replay", "checkpoint"},
-    "experiments": GROUND | {"capture", "guest", "trace", "replay", "report", "cli"},
+    "experiments": GROUND | {"boot", "capture", "guest", "trace", "replay", "report", "cli"},
     "blame": GROUND | {"trace", "replay", "report"},
     "overhead": GROUND | {"experiments", "report"},
+    "services": GROUND | {"experiments", "report"},
+    "scaling": GROUND | {"experiments", "overhead"},
+    "footprint": GROUND | {"boot", "experiments", "machine", "report"},
     "api": GROUND | {"capture", "guest", "trace", "replay", "report", "cli"},
     "cli": GROUND
     | {
@@ -52,8 +55,11 @@ ALLOWED = {
         "capture",
         "checkpoint",
         "experiments",
+        "footprint",
         "guest",
         "overhead",
+        "scaling",
+        "services",
         "trace",
         "replay",
         "report",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -12,11 +14,20 @@ from disco_trace.cli.tables import plain_table
 from disco_trace.errors import DiscoError
 
 if TYPE_CHECKING:
-    from disco_trace.experiments import Outcome
+    from disco_trace.report.comparison import Comparison
 
-# What the monitor cannot do yet.
-LATER: Final = ("fig6",)
-KNOWN: Final = ("fig5", "fig8", "table3")
+KNOWN: Final = ("fig5", "fig6", "fig7", "fig8", "table2", "table3")
+
+
+@dataclass
+class _Found:
+    """Hold what an experiment gave: traces, outcomes for the JSON, and the page's figures."""
+
+    traces: list[Path]
+    outcomes: list[Any]
+    title: str
+    figures: list[Comparison]
+    text: str = ""
 
 
 def reproduce(
@@ -31,9 +42,11 @@ def reproduce(
 ) -> None:
     """Capture what an experiment of the SOSP 1997 paper needs, replay it, set it beside the paper.
 
-    fig5 is the monitor's overhead on one CPU, by part and by cause. fig8 is time and locality under
-    page migration and replication; table3 counts and prices the moves. Captures that are there are
-    used again.
+    fig5 is the monitor's overhead on one CPU, by part and by cause. fig6 is the memory of one to
+    eight machines, seen and used. fig7 is the time of parallel work on eight CPUs, in one to eight
+    machines. fig8 is time and locality under page migration and replication;
+    table3 counts and prices the moves. table2 is the slowdown of single services of the kernel, and
+    the prices that it implies. Captures that are there are used again.
 
     Examples:
 
@@ -43,61 +56,47 @@ def reproduce(
         disco-trace reproduce table3 --json
     """
     with common.verb("reproduce", json=json, quiet=quiet) as out:
-        _check_name(experiment)
+        if experiment not in KNOWN:
+            raise DiscoError(
+                f"no experiment {experiment!r}", expected=", ".join(KNOWN), found=experiment
+            )
         page = output or folder / f"{experiment}.html"
         common.check_free(page, force=force, what="page")
         out.set(compile_seconds=common.compile_kernels(out))
-        from disco_trace.report import comparison
+        from disco_trace.report.comparison import write_comparison
 
-        text = ""
-        if experiment == "fig5":
-            traces, found, absent = _overhead(out, experiment, folder)
-            title, figures = comparison.overhead_figures(found, absent)
-            text = comparison.OVERHEAD_TEXT
-        else:
-            traces, found = _run(out, experiment, folder)
-            fig8 = experiment == "fig8"
-            make = comparison.stalls_figures if fig8 else comparison.moves_figures
-            title, figures = make(found)
-        for figure in figures:
-            out.show(plain_table(figure.header, figure.rows, left=2))
-        comparison.write_comparison(page, title, figures, text)
+        found = _RUNS[experiment](out, experiment, folder)
+        for figure in found.figures:
+            out.show(plain_table(figure.header, figure.rows, left=figure.align))
+        write_comparison(page, found.title, found.figures, found.text)
         out.say(f"page: {page} (open it in a browser)")
-        out.set(path=page, experiment=experiment, traces=traces, outcomes=found)
-        out.next("report", traces[0])
+        out.set(path=page, experiment=experiment, traces=found.traces, outcomes=found.outcomes)
+        out.next("report", found.traces[0])
 
 
-def _check_name(name: str) -> None:
-    if name in LATER:
-        raise DiscoError(
-            f"the experiment {name!r} needs more of the monitor than this version has",
-            expected=", ".join(KNOWN),
-            found=name,
-        )
-    if name not in KNOWN:
-        raise DiscoError(f"no experiment {name!r}", expected=", ".join(KNOWN), found=name)
-
-
-def _run(out: common.Output, name: str, folder: Path) -> tuple[list[Path], list[Outcome]]:
-    """Capture every workload and replay its cases; return the traces and what was found."""
+def _moves(out: common.Output, name: str, folder: Path) -> _Found:
+    """Capture every workload and replay its cases."""
     from disco_trace import experiments
+    from disco_trace.report import comparison
 
     traces: list[Path] = []
-    found: list[Outcome] = []
+    found: list[Any] = []
     for workload in experiments.read_experiment(name).workloads:
         out.say(f"capturing {workload.guest} on {workload.machine}")
         with out.progress("capture", unit="instructions") as progress:
             trace, spec, reused = experiments.capture_of(workload, folder, progress)
-        out.say(f"{trace}: {'captured before' if reused else 'captured'}")
+        _say_captured(out, [trace], reused)
         with out.progress("replays", total=len(workload.cases)) as progress:
             found += experiments.outcomes(workload, trace, spec, progress)
         traces.append(trace)
-    return traces, found
+    make = comparison.stalls_figures if name == "fig8" else comparison.moves_figures
+    return _Found(traces, found, *make(found))
 
 
-def _overhead(out: common.Output, name: str, folder: Path) -> tuple[list[Path], list[Any], str]:
-    """Capture every workload bare and over Disco; return traces, outcomes, and what is absent."""
+def _overhead(out: common.Output, name: str, folder: Path) -> _Found:
+    """Capture every workload bare and over Disco."""
     from disco_trace import overhead
+    from disco_trace.report import comparison
 
     experiment = overhead.read_overhead(name)
     traces: list[Path] = []
@@ -106,8 +105,71 @@ def _overhead(out: common.Output, name: str, folder: Path) -> tuple[list[Path], 
         out.say(f"capturing {workload.bare} bare, then {workload.disco} over Disco")
         with out.progress("capture", unit="instructions") as progress:
             outcome, reused = overhead.measure(workload, folder, progress)
-        words = "captured before" if reused else "captured"
-        out.say(f"{' and '.join(map(str, outcome.traces))}: {words}")
+        _say_captured(out, outcome.traces, reused)
         found.append(outcome)
         traces += outcome.traces
-    return traces, found, experiment.absent
+    title, figures = comparison.overhead_figures(found, experiment.absent)
+    return _Found(traces, found, title, figures, comparison.OVERHEAD_TEXT)
+
+
+def _footprint(out: common.Output, name: str, folder: Path) -> _Found:
+    """Capture one guest in one to eight machines that share pages."""
+    from disco_trace import footprint
+    from disco_trace.report import footprints
+
+    experiment = footprint.read_footprint(name)
+    found: list[Any] = []
+    for case in experiment.cases:
+        out.say(f"capturing {experiment.guest}: {case.name}")
+        with out.progress("capture", unit="instructions") as progress:
+            outcome, reused = footprint.measure(experiment, case, folder, progress)
+        _say_captured(out, [outcome.trace], reused)
+        found.append(outcome)
+    title, figures = footprints.footprint_figures(found, experiment.why)
+    return _Found([each.trace for each in found], found, title, figures, footprints.TEXT)
+
+
+def _scaling(out: common.Output, name: str, folder: Path) -> _Found:
+    """Capture one piece of work on all CPUs, bare and in virtual machines."""
+    from disco_trace import scaling
+    from disco_trace.report import scalings
+
+    workloads = scaling.read_scaling(name).workloads
+    found: list[Any] = []
+    for workload in workloads:
+        out.say(f"capturing {workload.name}: {', '.join(case.name for case in workload.cases)}")
+        with out.progress("capture", unit="instructions") as progress:
+            outcomes, reused = scaling.measure(workload, folder, progress)
+        _say_captured(out, [outcome.trace for outcome in outcomes], reused)
+        found += outcomes
+    title, figures = scalings.scaling_figures(workloads, found)
+    return _Found([each.trace for each in found], found, title, figures, scalings.TEXT)
+
+
+def _services(out: common.Output, name: str, folder: Path) -> _Found:
+    """Capture the services of a kernel bare and over Disco; calibrate prices by them."""
+    from disco_trace import services
+    from disco_trace.report import services as figures
+
+    experiment = services.read_services(name)
+    out.say(f"capturing {experiment.bare} bare, then {experiment.disco} over Disco")
+    with out.progress("capture", unit="instructions") as progress:
+        found, reused = services.measure(experiment, folder, progress)
+    _say_captured(out, found.traces, reused)
+    out.set(prices=found.prices, errors=[found.error_others, found.error_assumed])
+    made = figures.service_figures(found, experiment.why)
+    return _Found(list(found.traces), found.rows, *made, figures.TEXT)
+
+
+def _say_captured(out: common.Output, traces: list[Path] | tuple[Path, ...], reused: bool) -> None:
+    out.say(f"{' and '.join(map(str, traces))}: {'captured before' if reused else 'captured'}")
+
+
+_RUNS: Final[Mapping[str, Callable[[common.Output, str, Path], _Found]]] = {
+    "fig5": _overhead,
+    "fig6": _footprint,
+    "fig7": _scaling,
+    "fig8": _moves,
+    "table2": _services,
+    "table3": _moves,
+}

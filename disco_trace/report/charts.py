@@ -35,6 +35,14 @@ _PALETTES: Final[Mapping[str, Mapping[str, str]]] = {
         "monitor": "#b04fc4",
         "idle": "#9aa0a6",
     },
+    "memory": {"text": "#3b7dd8", "data": "#22a39f", "cache": "#e8a33d", "monitor": "#b04fc4"},
+    "services": {
+        "kernel": "#22a39f",
+        "TLB writes": "#b04fc4",
+        "privileged": "#c9638f",
+        "call + fault": "#e8a33d",
+        "kernel TLB": "#3b7dd8",
+    },
     "sources": {"local": "#6fae4e", "remote": "#e8a33d", "dirty": "#d9583b"},
     "actions": {
         "place": "#9aa0a6",

@@ -44,6 +44,9 @@ class TableColumn(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     format: CellFormat = "text"
 
 
+Palette = Literal["", "components", "memory", "services", "sources", "actions"]
+
+
 class Chart(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Describe one chart or table.
 
@@ -62,7 +65,7 @@ class Chart(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     y: Channel | None = None
     color: Channel | None = None
     facet: Channel | None = None
-    palette: Literal["", "components", "sources", "actions"] = ""
+    palette: Palette = ""
     columns: tuple[TableColumn, ...] = ()
 
 

@@ -344,10 +344,16 @@ def test_demo_captures_replays_and_says_what_it_found(demo_asked: Any, capsys: C
     assert "traces/demo-database-8cpu.html" in text
 
 
-def test_demo_uses_again_what_is_there(demo_asked: Any, capsys: Capture) -> None:
+def test_demo_uses_again_what_is_there(
+    demo_asked: Any, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
     from disco_trace.cli.demo import ARGUMENTS, SETS
     from disco_trace.config import resolve, to_dict
 
+    boot = ModuleType("disco_trace.boot")
+    start = SimpleNamespace(image=SimpleNamespace(sha256="0"))
+    boot.starts_of = lambda request: [start]  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "disco_trace.boot", boot)
     trace = trace_with(to_dict(resolve(machine="flash8", sets=SETS)))
     manifest = json.loads((trace / "manifest.json").read_text())
     manifest["guest"] = {"name": "database", "sha256": "0", "args": list(ARGUMENTS)}
@@ -361,6 +367,9 @@ def test_demo_uses_again_what_is_there(demo_asked: Any, capsys: Capture) -> None
         assert value["captured"] == ("reused" if complete else "made")
         assert ("request" in demo_asked) is not complete
     assert main(["demo", "-o", str(trace), "--json", "--force"]) == 0
+    assert json.loads(capsys.readouterr().out)["captured"] == "made"
+    start.image.sha256 = "1"  # the guest was built anew
+    assert main(["demo", "-o", str(trace), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["captured"] == "made"
 
 
