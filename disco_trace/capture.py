@@ -423,25 +423,33 @@ class _Session:
                 self.warnings.append(f"{file} stays as it was: the guest did not power off")
 
     def _dump(self) -> None:
-        for address, length, path in self.request.dump:
-            data = memory_of(self.machine, 0)[address : address + length].tobytes()
+        for dump in self.request.dump:
+            memory = memory_of(self.machine, dump.vm)
             try:
-                path.write_bytes(data)
+                dump.path.write_bytes(memory[dump.address : dump.address + dump.length].tobytes())
             except OSError as error:
-                raise DiscoError(f"cannot write: {error.strerror}", file=path) from error
+                raise DiscoError(f"cannot write: {error.strerror}", file=dump.path) from error
 
 
 def _limit(machine: Machine, request: CaptureRequest) -> None:
     """Tell the machine what to record, and where to stop or to be saved; check what to dump."""
     done = int(machine.g[machine_layout.G_INSTRUCTIONS])
     size = request.spec.machine.ram_bytes
-    for address, length, path in request.dump:
-        if address + length > size:
+    machines = machines_of(request.spec)
+    for dump in request.dump:
+        if dump.address + dump.length > size:
             raise DiscoError(
                 "the stretch to dump lies outside memory",
-                file=path,
+                file=dump.path,
                 expected=f"at most {size:#x}",
-                found=f"{address:#x} + {length:#x}",
+                found=f"{dump.address:#x} + {dump.length:#x}",
+            )
+        if dump.vm >= machines:
+            raise DiscoError(
+                "no such machine to dump memory of",
+                file=dump.path,
+                expected=f"a machine below {machines}",
+                found=str(dump.vm),
             )
     if request.no_events:
         machine.p[machine_layout.X_EVENTS] = 0

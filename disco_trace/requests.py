@@ -30,6 +30,16 @@ class ExitReason(StrEnum):
     INTERRUPTED = "interrupted"  # Ctrl-C: the trace is closed, readable and incomplete
 
 
+@dataclass(frozen=True)
+class Dump:
+    """Name a stretch of a machine's memory: physical address, length in bytes; and its file."""
+
+    address: int
+    length: int
+    path: Path
+    vm: int = 0
+
+
 @dataclass(frozen=True, kw_only=True)
 class CaptureRequest:
     """Ask for a capture.
@@ -38,8 +48,8 @@ class CaptureRequest:
     own defaults. out: the trace folder. console: hand what the guest prints to `on_console` while
     it runs. load: files and the physical addresses they are copied to before the start. entry:
     virtual address in place of the image's. stop_at: virtual address that ends the run.
-    max_instructions: over all CPUs. max_bytes: of trace parts on disk. dump: physical address,
-    length in bytes and file to write after the end. no_events: keep results but no event rows.
+    max_instructions: over all CPUs. max_bytes: of trace parts on disk. dump: what of which
+    machine's memory goes into which file after the end. no_events: keep results but no event rows.
     save_at: number of the phase at whose first opening a checkpoint is saved. resume: folder of the
     checkpoint to go on from; args, load and entry are the checkpoint's then, and max_instructions
     counts from there.
@@ -56,7 +66,7 @@ class CaptureRequest:
     stop_at: int | None = None
     max_instructions: int | None = None
     max_bytes: int | None = None
-    dump: list[tuple[int, int, Path]] = field(default_factory=list)
+    dump: list[Dump] = field(default_factory=list)
     no_events: bool = False
     save_at: int | None = None
     resume: Path | None = None

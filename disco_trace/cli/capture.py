@@ -12,7 +12,7 @@ from disco_trace.cli import common, origin
 from disco_trace.errors import EXIT_DONE, EXIT_GUEST, EXIT_INTERRUPTED, DiscoError
 
 if TYPE_CHECKING:
-    from disco_trace.requests import CaptureResult
+    from disco_trace.requests import CaptureResult, Dump
 
 # Physical and virtual addresses of a 32-bit machine.
 MOST_ADDRESS = 2**32 - 1
@@ -71,7 +71,9 @@ def capture(
     dump: Annotated[
         list[str] | None,
         typer.Option(
-            "--dump", metavar="PHYS:LENGTH=FILE", help="Write memory to a file after; repeatable."
+            "--dump",
+            metavar="[VM/]PHYS:LENGTH=FILE",
+            help="Write memory to a file after; of machine VM (0); repeatable.",
         ),
     ] = None,
     no_events: Annotated[
@@ -344,12 +346,15 @@ def _load(word: str) -> tuple[Path, int]:
     return file, address
 
 
-def _dump(word: str) -> tuple[int, int, Path]:
-    """Read PHYS:LENGTH=FILE."""
+def _dump(word: str) -> Dump:
+    """Read [VM/]PHYS:LENGTH=FILE."""
+    from disco_trace.requests import Dump
+
     place, equals, name = word.partition("=")
+    vm, _, place = place.rpartition("/")
     start, colon, length = place.partition(":")
     if not (equals and colon and name):
-        raise DiscoError("malformed --dump", expected="PHYS:LENGTH=FILE", found=repr(word))
+        raise DiscoError("malformed --dump", expected="[VM/]PHYS:LENGTH=FILE", found=repr(word))
     address = _address("--dump", start)
     assert address is not None
     size = _number("--dump", length, "a length in bytes")
@@ -357,4 +362,4 @@ def _dump(word: str) -> tuple[int, int, Path]:
         raise DiscoError(
             "bad length for --dump", expected="at least 1 byte, below 4 GiB", found=repr(length)
         )
-    return address, size, Path(name)
+    return Dump(address, size, Path(name), _number("--dump", vm or "0", "a machine's number"))

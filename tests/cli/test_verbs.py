@@ -16,7 +16,7 @@ import pytest
 
 from disco_trace import compile as kernels
 from disco_trace.cli.main import main
-from disco_trace.requests import CaptureRequest, CaptureResult, ExitReason, ReplayResult
+from disco_trace.requests import CaptureRequest, CaptureResult, Dump, ExitReason, ReplayResult
 
 Capture = pytest.CaptureFixture[str]
 
@@ -112,7 +112,8 @@ def test_capture_passes_every_option(asked: Any, tmp_path: Path) -> None:
         *("--load", f"{blob}@0x100000", "--entry", "0x80001000", "--stop-at", "0x80002000"),
         *("--max-instructions", "5_000_000", "--max-bytes", "2GiB", "--no-events"),
         *("--save-at", "sort"),
-        *("--dump", "0x1000:4KiB=mem.bin", "--quiet", "--", "keys=4", "--odd"),
+        *("--dump", "0x1000:4KiB=mem.bin", "--dump", "2/0:16=a/b=c"),
+        *("--quiet", "--", "keys=4", "--odd"),
     ]
     assert main(words) == 0
     request = asked["request"]
@@ -123,7 +124,7 @@ def test_capture_passes_every_option(asked: Any, tmp_path: Path) -> None:
     assert request.load == [(blob, 0x100000)]
     assert (request.entry, request.stop_at) == (0x80001000, 0x80002000)
     assert (request.max_instructions, request.max_bytes) == (5_000_000, 2 << 30)
-    assert request.dump == [(0x1000, 4096, Path("mem.bin"))]
+    assert request.dump == [Dump(0x1000, 4096, Path("mem.bin")), Dump(0, 16, Path("a/b=c"), 2)]
     assert (request.save_at, request.resume) == (2, None)
 
 

@@ -15,12 +15,13 @@ from disco_trace import open as open_trace
 from disco_trace.boot import build_machine, disks_of, starts_of
 from disco_trace.config import resolve
 from disco_trace.errors import DiscoError
+from disco_trace.guest.elf import load_image
 from disco_trace.guest.resolve import find_guest
 from disco_trace.machine import kernel, layout
 from disco_trace.memory import layout as memory_layout
 from disco_trace.memory.events import EXCEPTIONS
 from disco_trace.overhead import user_instructions
-from disco_trace.requests import CaptureRequest
+from disco_trace.requests import CaptureRequest, Dump
 from disco_trace.trace.reader import TraceReader
 from disco_trace.trace.schema import MODES
 from disco_trace.trace.writer import REF_BUFFER_ROWS
@@ -139,6 +140,27 @@ def test_each_machine_has_its_own_guest(tmp_path):
     run = trace.replay(phase=name)
     vms = trace.sql(f"SELECT DISTINCT vm FROM time_breakdown WHERE run = '{run.path.name}'")
     assert vms.rows() == [(1,)]
+
+
+def test_memory_of_each_machine_can_be_dumped(tmp_path):
+    """The user text of its own guest stands in each; a machine that is not there has none."""
+    names = ("database-sseg", "radix-sseg")
+    machines = (f"database-sseg:1 {DATABASE}", RADIX)
+    spec = spec_at(3, 3, vm__count=2, vm__guests=machines, **DISCO, **SMALL)
+    texts = [load_image(find_guest(name).image, 16 << 20).segments[3] for name in names]
+    files = [tmp_path / name for name in names]
+    dump = [
+        Dump(text.paddr, 4096, file, vm)
+        for vm, (text, file) in enumerate(zip(texts, files, strict=True))
+    ]
+    run_guest("radix-sseg", spec, tmp_path / "t", (), dump=dump)
+    for text, file in zip(texts, files, strict=True):
+        assert file.read_bytes() == bytes(text.data[:4096])
+    assert files[0].read_bytes() != files[1].read_bytes()
+    wrong = [Dump(0, 16, tmp_path / "none", 2)]
+    with pytest.raises(DiscoError, match="no such machine"):
+        run_guest("radix-sseg", spec, tmp_path / "u", (), dump=wrong)
+    assert not (tmp_path / "u").exists()
 
 
 def test_unlike_machines_from_python(tmp_path):
