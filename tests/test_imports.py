@@ -41,12 +41,9 @@ ALLOWED = {
     "boot": GROUND | {"guest", "machine", "monitor"},
     "capture": GROUND
     | {"boot", "guest", "machine", "monitor", "memory", "trace", "replay", "checkpoint"},
-    "experiments": GROUND | {"boot", "capture", "guest", "trace", "replay", "report", "cli"},
+    "experiments": GROUND
+    | {"boot", "capture", "guest", "machine", "trace", "replay", "report", "cli"},
     "blame": GROUND | {"trace", "replay", "report"},
-    "overhead": GROUND | {"experiments", "report"},
-    "services": GROUND | {"experiments", "report"},
-    "scaling": GROUND | {"experiments", "overhead"},
-    "footprint": GROUND | {"boot", "experiments", "machine", "report"},
     "api": GROUND | {"capture", "guest", "trace", "replay", "report", "cli"},
     "cli": GROUND
     | {
@@ -55,11 +52,7 @@ ALLOWED = {
         "capture",
         "checkpoint",
         "experiments",
-        "footprint",
         "guest",
-        "overhead",
-        "scaling",
-        "services",
         "trace",
         "replay",
         "report",

@@ -139,7 +139,7 @@ def demo(
 def _captured(out: common.Output, output: Path | None, force: bool) -> tuple[Path, str, Spec]:
     """Return the demo's trace, whether it was `made` or `reused`, and its specification."""
     from disco_trace.config import resolve
-    from disco_trace.experiments import capture_now, captured_before
+    from disco_trace.experiments.captures import capture_now, captured_before
 
     spec = resolve(machine=MACHINE, sets=SETS)
     path = output or Path("traces") / f"demo-{GUEST}-{spec.machine.cpus}cpu"
@@ -168,7 +168,7 @@ def _replays(
     out: common.Output, trace: Path, spec: Spec, force: bool
 ) -> list[tuple[str, ReplayResult]]:
     from disco_trace.config import resolve
-    from disco_trace.experiments import all_near
+    from disco_trace.experiments.captures import all_near
     from disco_trace.replay.engine import replay
 
     results = []

@@ -76,18 +76,18 @@ def reproduce(
 
 def _moves(out: common.Output, name: str, folder: Path) -> _Found:
     """Capture every workload and replay its cases."""
-    from disco_trace import experiments
+    from disco_trace.experiments import placement
     from disco_trace.report import comparison
 
     traces: list[Path] = []
     found: list[Any] = []
-    for workload in experiments.read_experiment(name).workloads:
+    for workload in placement.read_experiment(name).workloads:
         out.say(f"capturing {workload.guest} on {workload.machine}")
         with out.progress("capture", unit="instructions") as progress:
-            trace, spec, reused = experiments.capture_of(workload, folder, progress)
+            trace, spec, reused = placement.capture_of(workload, folder, progress)
         _say_captured(out, [trace], reused)
         with out.progress("replays", total=len(workload.cases)) as progress:
-            found += experiments.outcomes(workload, trace, spec, progress)
+            found += placement.outcomes(workload, trace, spec, progress)
         traces.append(trace)
     make = comparison.stalls_figures if name == "fig8" else comparison.moves_figures
     return _Found(traces, found, *make(found))
@@ -95,7 +95,7 @@ def _moves(out: common.Output, name: str, folder: Path) -> _Found:
 
 def _overhead(out: common.Output, name: str, folder: Path) -> _Found:
     """Capture every workload bare and over Disco."""
-    from disco_trace import overhead
+    from disco_trace.experiments import overhead
     from disco_trace.report import comparison
 
     experiment = overhead.read_overhead(name)
@@ -114,7 +114,7 @@ def _overhead(out: common.Output, name: str, folder: Path) -> _Found:
 
 def _footprint(out: common.Output, name: str, folder: Path) -> _Found:
     """Capture one guest in one to eight machines that share pages."""
-    from disco_trace import footprint
+    from disco_trace.experiments import footprint
     from disco_trace.report import footprints
 
     experiment = footprint.read_footprint(name)
@@ -131,7 +131,7 @@ def _footprint(out: common.Output, name: str, folder: Path) -> _Found:
 
 def _scaling(out: common.Output, name: str, folder: Path) -> _Found:
     """Capture one piece of work on all CPUs, bare and in virtual machines."""
-    from disco_trace import scaling
+    from disco_trace.experiments import scaling
     from disco_trace.report import scalings
 
     workloads = scaling.read_scaling(name).workloads
@@ -148,7 +148,7 @@ def _scaling(out: common.Output, name: str, folder: Path) -> _Found:
 
 def _services(out: common.Output, name: str, folder: Path) -> _Found:
     """Capture the services of a kernel bare and over Disco; calibrate prices by them."""
-    from disco_trace import services
+    from disco_trace.experiments import services
     from disco_trace.report import services as figures
 
     experiment = services.read_services(name)

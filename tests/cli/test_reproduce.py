@@ -7,13 +7,20 @@ from pathlib import Path
 
 import pytest
 
-from disco_trace import experiments, footprint, overhead, scaling, services
 from disco_trace.cli.main import main
 from disco_trace.cli.reproduce import KNOWN
 from disco_trace.config import resolve
-from disco_trace.experiments import Case, Experiment, Moves, Published, Workload, read_experiment
+from disco_trace.experiments import captures, footprint, overhead, placement, scaling, services
+from disco_trace.experiments.placement import (
+    Case,
+    Experiment,
+    Moves,
+    Published,
+    Workload,
+    read_experiment,
+)
 from disco_trace.trace.run import Run
-from tests.test_services import SMALL as SERVICES
+from tests.experiments.test_services import SMALL as SERVICES
 
 PUBLISHED = Published(
     total=67, local_percent=78, exec=30.4, local_stall=13.0, remote_stall=13.3, monitor=10.3
@@ -85,7 +92,7 @@ def run(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, dict]:
 def test_cases_beside_published(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(experiments, "read_experiment", lambda name: SMALL)
+    monkeypatch.setattr(placement, "read_experiment", lambda name: SMALL)
     code, answer = run(capsys, "fig8", "--traces", str(tmp_path))
     assert code == 0
     base, eager, bound, still, live = answer["outcomes"]
@@ -131,7 +138,7 @@ def test_a_trace_of_another_guest_is_not_replaced(
     assert main(["capture", "hello", "-o", str(place), "--quiet"]) == 0
     capsys.readouterr()
     before = (place / "manifest.json").read_bytes()
-    monkeypatch.setattr(experiments, "read_experiment", lambda name: SMALL)
+    monkeypatch.setattr(placement, "read_experiment", lambda name: SMALL)
     code, answer = run(capsys, "fig8", "--traces", str(tmp_path))
     assert code == 2
     assert answer["error"]["found"] == "hello"
@@ -140,14 +147,14 @@ def test_a_trace_of_another_guest_is_not_replaced(
 
 def test_a_trace_of_an_older_image_is_made_again(tmp_path: Path) -> None:
     spec = resolve(machine="uniprocessor", sets=("machine.ram_bytes=16MiB",))
-    path, reused = experiments.capture_once("hello", (), spec, tmp_path)
+    path, reused = captures.capture_once("hello", (), spec, tmp_path)
     assert not reused
-    assert experiments.capture_once("hello", (), spec, tmp_path) == (path, True)
+    assert captures.capture_once("hello", (), spec, tmp_path) == (path, True)
     manifest = path / "manifest.json"
     document = json.loads(manifest.read_text())
     document["guest"]["sha256"] = "0" * 64
     manifest.write_text(json.dumps(document))
-    assert experiments.capture_once("hello", (), spec, tmp_path) == (path, False)
+    assert captures.capture_once("hello", (), spec, tmp_path) == (path, False)
     assert json.loads(manifest.read_text())["guest"]["sha256"] != "0" * 64
 
 
@@ -284,7 +291,7 @@ def test_services(
 
 
 def test_every_experiment_is_offered() -> None:
-    parts = experiments, footprint, overhead, scaling, services
+    parts = footprint, overhead, placement, scaling, services
     assert set(KNOWN) == {name for part in parts for name in part.EXPERIMENTS}
 
 
@@ -303,7 +310,7 @@ def test_unknown(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert "fig8" in answer["error"]["expected"]
 
 
-@pytest.mark.parametrize("name", sorted(experiments.EXPERIMENTS))
+@pytest.mark.parametrize("name", sorted(placement.EXPERIMENTS))
 def test_descriptions(name: str) -> None:
     experiment = read_experiment(name)
     for workload in experiment.workloads:

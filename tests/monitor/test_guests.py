@@ -15,12 +15,12 @@ from disco_trace import open as open_trace
 from disco_trace.boot import build_machine, disks_of, starts_of
 from disco_trace.config import resolve
 from disco_trace.errors import DiscoError
+from disco_trace.experiments.overhead import user_instructions
 from disco_trace.guest.elf import load_image
 from disco_trace.guest.resolve import find_guest
 from disco_trace.machine import kernel, layout
 from disco_trace.memory import layout as memory_layout
 from disco_trace.memory.events import EXCEPTIONS
-from disco_trace.overhead import user_instructions
 from disco_trace.requests import CaptureRequest, Dump
 from disco_trace.trace.reader import TraceReader
 from disco_trace.trace.schema import MODES

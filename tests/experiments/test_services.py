@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from disco_trace import services
 from disco_trace.config import resolve
+from disco_trace.experiments import services
+from disco_trace.experiments.services import MONITOR, PRICED, Parts, Row, Service, Services
 from disco_trace.paths import data_folder
 from disco_trace.report.database import connect
-from disco_trace.services import MONITOR, PRICED, Parts, Row, Service, Services
 
 ROUNDS = 8
 CALLS = {"demand_zero": ROUNDS, "quick_fault": ROUNDS, "open": ROUNDS, "read": ROUNDS,

@@ -10,7 +10,7 @@ from typing import Any, Final
 import msgspec
 
 from disco_trace.config import resolve
-from disco_trace.experiments import capture_once, read_description
+from disco_trace.experiments.captures import capture_once, read_description
 from disco_trace.requests import ProgressCallback
 
 EXPERIMENTS: Final = {"fig5": "fig5"}

@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 
 from disco_trace.config import Spec, resolve
-from disco_trace.experiments import capture_once, read_description
+from disco_trace.experiments.captures import capture_once, read_description
 from disco_trace.requests import ProgressCallback
 
 EXPERIMENTS: Final = {"table2": "table2"}

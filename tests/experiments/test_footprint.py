@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from disco_trace import capture as capturing
-from disco_trace import footprint
 from disco_trace.boot import build_machine
 from disco_trace.config import resolve
-from disco_trace.footprint import PAGE, Case, Footprint, Totals, count_pages
+from disco_trace.experiments import footprint
+from disco_trace.experiments.footprint import PAGE, Case, Footprint, Totals, count_pages
 from disco_trace.machine import layout
 from disco_trace.monitor.layout import shown_pages
 from tests.replay.runs import captured

@@ -15,7 +15,7 @@ from typing import Any, Final
 import msgspec
 
 from disco_trace.config import Spec, resolve
-from disco_trace.experiments import capture_once, read_description
+from disco_trace.experiments.captures import capture_once, read_description
 from disco_trace.requests import CaptureRequest, ProgressCallback
 
 EXPERIMENTS: Final = {"fig6": "fig6"}

@@ -9,8 +9,8 @@ from typing import Final
 import msgspec
 
 from disco_trace.config import resolve
-from disco_trace.experiments import capture_once, read_description
-from disco_trace.overhead import Parts, count_parts, percent
+from disco_trace.experiments.captures import capture_once, read_description
+from disco_trace.experiments.overhead import Parts, count_parts, percent
 from disco_trace.requests import ProgressCallback
 
 EXPERIMENTS: Final = {"fig7": "fig7"}
