@@ -13,7 +13,8 @@ SELECT
     c.phase,
     _enum_schedule_event(r.event) AS event,
     r.from_vcpu,
-    r.to_vcpu
+    r.to_vcpu,
+    r.stolen AS stolen_cycles
 FROM _source_schedule AS r
 LEFT JOIN _contexts AS c USING (context)
 WHERE _in_phase(c.phase);
@@ -31,3 +32,4 @@ COMMENT ON COLUMN schedule.phase IS 'innermost open phase: the guest''s name for
 COMMENT ON COLUMN schedule.event IS 'run, preempt, idle, migrate or stop';
 COMMENT ON COLUMN schedule.from_vcpu IS 'virtual CPU that ran (vm x 65536 + vcpu)';
 COMMENT ON COLUMN schedule.to_vcpu IS 'virtual CPU that runs next (vm x 65536 + vcpu)';
+COMMENT ON COLUMN schedule.stolen_cycles IS 'how long the one that runs next could have run before, and did not';
