@@ -117,8 +117,10 @@ def remember(mc, cpu, which, hi, lo0, lo1):
     old = mon[pair + K_KEY] & 0xFFFFFFFF
     if mon[pair + K_KEY] != 0:
         page = old & 0xFFFFE000
-        if find_entry(mc.tlb[cpu], mc.hint[cpu], mc.p[X_TLB], page, old & 255) < 0:
-            drop(mc, cpu, page, old & 255, 0x2000, mon[pair + K_LO0] & 1)
+        every = mon[pair + K_LO0] & 1
+        found = find_entry(mc.tlb[cpu], mc.hint[cpu], mc.p[X_TLB], page, old & 255)
+        if found < 0 or (every and mc.tlb[cpu, found * TLB_WORDS + T_LO0] & 1 == 0):
+            drop(mc, cpu, page, old & 255, 0x2000, every)
     mon[pair + K_KEY] = (hi & 0xFFFFE0FF) | KEY_VALID
     mon[pair + K_LO0] = lo0
     mon[pair + K_LO1] = lo1
@@ -126,10 +128,15 @@ def remember(mc, cpu, which, hi, lo0, lo1):
 
 @helper
 def forget_page(mc, which, vaddr, asid, every):
-    """Drop the pair of an address: of its address space and global ones, or (`every`) of all."""
+    """Drop the pair of an address: of its address space and global ones, or (`every`) of all.
+
+    Returns 1 if a global one went: hardware may have that for another address space alone (see
+    `enter`), where nothing else would hold it then.
+    """
     if mc.p[X_STLB_SETS] == 0:
-        return
+        return 0
     mon = mc.mon
+    was_global = 0
     at = set_of(mc, which, vaddr)
     for way in range(STLB_WAYS):
         pair = at + way * STLB_WORDS
@@ -137,6 +144,8 @@ def forget_page(mc, which, vaddr, asid, every):
         if key & KEY_VALID and (key ^ vaddr) & 0xFFFFE000 == 0:
             if every or key & 255 == asid or mon[pair + K_LO0] & 1:
                 mon[pair + K_KEY] = 0
+                was_global |= mon[pair + K_LO0] & 1
+    return was_global
 
 
 @helper
@@ -247,8 +256,8 @@ def after_write(mc, cpu, entry):
         # Rare: a large entry may cover any number of remembered pairs.
         drop_everything(mc, cpu)
     else:
-        drop(mc, cpu, hi, hi & 255, 0x2000, every)
-        forget_page(mc, which, hi, hi & 255, every)
+        was_global = forget_page(mc, which, hi, hi & 255, every)
+        drop(mc, cpu, hi, hi & 255, 0x2000, every | was_global)
         first = find_entry(mc.tlb[cpu], mc.hint[cpu], mc.p[X_TLB], hi & 0xFFFFE000, hi & 255)
         # Of several matching entries the lowest counts.
         if (lo0 | lo1) & 2 and maps(hi) and first == entry:
@@ -270,8 +279,8 @@ def after_probe(mc, cpu):
     hi = k[ENTRYHI] & 0xFFFFE0FF
     if k[INDEX] & 0x80000000:
         mc.mon[at + V_PROBE] = 0
-        forget_page(mc, which, hi, hi & 255, 0)
-        drop(mc, cpu, hi, hi & 255, 0x2000, 0)
+        was_global = forget_page(mc, which, hi, hi & 255, 0)
+        drop(mc, cpu, hi, hi & 255, 0x2000, was_global)
     else:
         mc.mon[at + V_PROBE] = (k[INDEX] & 63) + 1
         mc.mon[at + V_PROBE_HI] = hi

@@ -178,6 +178,25 @@ def test_the_three_tlbs_are_the_oracles() -> None:
     run_state_machine_as_test(ThreeTlbs, settings=quiet)
 
 
+def test_a_global_pair_that_is_forgotten_leaves_every_address_space() -> None:
+    """One beside which another entry stands enters hardware for one address space alone.
+
+    It is displaced from the guest's own TLB, then forgotten for another address space's sake.
+    """
+    for last in ("write", "probe"):
+        state = ThreeTlbs()
+        invalid = (16408, 16408)
+        steps = [(4194304, 1, invalid)] * 10 + [(4202496, 1, invalid), (4202496, 2, (16415, 16415))]
+        for page, asid, halves in [*steps, *[(4194304, 1, invalid)] * 3]:
+            state.write_random(asid=asid, halves=halves, page=page)
+            state.hardware_holds_only_what_the_others_do()
+        if last == "write":
+            state.write_random(asid=1, halves=invalid, page=4202496)
+        else:
+            state.probe(4202496, 1)
+        state.hardware_holds_only_what_the_others_do()
+
+
 @pytest.mark.slow
 def test_the_three_tlbs_are_the_oracles_for_long() -> None:
     run_state_machine_as_test(
