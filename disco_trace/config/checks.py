@@ -97,7 +97,6 @@ def _check_monitor(spec: Spec) -> None:
             ("vm.vcpus", spec.vm.vcpus, 0),
             ("vm.guests", spec.vm.guests, ()),
             ("vm.pool_bytes", spec.vm.pool_bytes, 0),
-            ("vm.subnet", str(spec.vm.subnet).lower(), "false"),
             ("machine.kseg0", spec.machine.kseg0, "direct"),
         ):
             if value != bare:

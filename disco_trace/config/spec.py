@@ -249,7 +249,7 @@ class Vm(_Part, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ] = True
     subnet: Annotated[
         bool, Meta(description="the ports of all machines are on one network, not each machine's")
-    ] = False
+    ] = True
     pool_bytes: Annotated[
         int,
         Meta(

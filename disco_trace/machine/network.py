@@ -17,7 +17,7 @@ import numpy as np
 from disco_trace.jit import helper, inline
 from disco_trace.machine.actions import ask
 from disco_trace.machine.block import transfer_cycles
-from disco_trace.machine.layout import X_CONTENTS, X_PAGES, X_POOL, X_SHARING, X_SUBNET
+from disco_trace.machine.layout import X_PAGES, X_SHARING, X_SUBNET
 from disco_trace.machine.slots import (
     A_PACKET,
     A_PAGE,
@@ -83,7 +83,6 @@ from disco_trace.machine.virtqueue import (
     to_writable,
 )
 from disco_trace.memory.pages import PAGE_MAP, PAGE_SHARE
-from disco_trace.monitor.frames import occupy
 from disco_trace.monitor.pages import real, share_page, show, shown_content
 
 RECEIVE, TRANSMIT = 0, 1
@@ -258,8 +257,7 @@ def forward(mc, slot):
 def next_port(mc, slot):
     """Record what became of the frame at this port (no pages: lost), and go on to the next."""
     v = mc.virtio[slot]
-    dropped = v[V_REMAPPED] << 16 | v[V_DROPPED]
-    ask(mc.actions, A_PACKET, v[V_PEER], v[V_PAGES], v[V_LENGTH], v[V_SENT], dropped)
+    ask(mc.actions, A_PACKET, v[V_PEER], v[V_PAGES], v[V_LENGTH], v[V_REMAPPED], v[V_DROPPED])
     v[V_PEER] += 1
     v[V_STATE] = FORWARD
 
@@ -364,10 +362,8 @@ def remap(mc, slot, port, address):
     target = peer * mc.p[X_PAGES] + (address >> 12)
     content = shown_content(mc, source)
     if content < 0:
-        v[V_DROPPED] += share_page(mc, source)
+        v[V_DROPPED] += max(0, share_page(mc, source) - 1)  # the sender's own is not interrupted
         content = shown_content(mc, source)
-        if mc.p[X_POOL] != 0:
-            occupy(mc, mc.p[X_CONTENTS] + content)
         ask(mc.actions, A_PAGE, slot, PAGE_SHARE, source, content, (address >> 12) << 32 | peer)
     if shown_content(mc, target) != content:
         v[V_DROPPED] += show(mc, target, content)

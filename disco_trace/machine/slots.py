@@ -101,8 +101,10 @@ def build_slots(spec: Any, disks: Sequence[Place], vm: int = 0) -> np.ndarray[An
     vm: its number among the virtual machines, which share a subnet or have a network each.
     """
     from disco_trace.config import cycles
+    from disco_trace.config.machines import joined
 
     machine = spec.machine
+    network = vm if joined(spec) else -1
     slots = np.zeros((SLOTS, SLOT_WORDS), np.int64)
     slots[:, V_DUE] = NEVER
     slots[:, V_MHZ] = machine.clock_mhz
@@ -117,7 +119,7 @@ def build_slots(spec: Any, disks: Sequence[Place], vm: int = 0) -> np.ndarray[An
         row = slots[FIRST_PORT + port]
         row[V_KIND] = NETWORK
         row[V_OFFERED] = F_MAC | F_LINK | F_INDIRECT
-        row[V_MAC] = port_address(vm, port) if spec.vm.subnet else port_address(-1, port)
+        row[V_MAC] = port_address(network, port)
         row[V_LATENCY] = cycles(machine.network_latency_ns, machine.clock_mhz)
         row[V_RATE] = machine.network_mbits_per_s
     return slots

@@ -353,7 +353,8 @@ def raise_line(mc, owner, slot, clock):
     else:
         vm = mc.p[X_O_VM] + owner // SLOTS * VM_WORDS
         mc.mon[vm + VM_LINE_CLOCK] = clock
-        mc.mon[vm + VM_LINE_SLOT] = slot
+        # A wait that it ends goes by this machine's line, whoever the sender was.
+        mc.mon[vm + VM_LINE_SLOT] = owner
     set_line(mc, owner, LINE_BIT)
 
 
@@ -457,11 +458,12 @@ def device_turn(mc, m):
         elif what == A_PAGE:
             record_page(mc, m, cpu, work, action)
         elif what == A_PACKET:
-            peer = owner % SLOTS
-            copied = action[3] if action[2] > 0 else 0
-            emit(mc, m, cpu, PACKETS, work, peer, 0, action[2], action[3], 0, 0)
+            peer = owner // SLOTS if monitored else owner
+            emit(mc, m, cpu, PACKETS, work, peer, action[4], action[2], action[3], 0, 0)
             if monitored:
-                emit(mc, m, cpu, TRAPS, 0, NETWORK_WORK, 0, 0, 0, 0, copied)
+                arrived = action[2] + action[4] > 0
+                copied = action[3] - 4096 * action[4] if arrived else 0
+                emit(mc, m, cpu, TRAPS, 0, NETWORK_WORK, 0, 0, 0, action[5] << 32, copied)
         else:
             since = due - v[V_STARTED] + (owner // SLOTS << LINE_SHIFT)
             emit(mc, m, cpu, INTERRUPTS, work, RAISED, IP_VIRTIO, slot, since, 0, 0)

@@ -145,7 +145,7 @@ def attach(
     program counter and arguments.
     """
     from disco_trace.config import cycles
-    from disco_trace.config.machines import pooled, shares, virtual_machines
+    from disco_trace.config.machines import joined, pooled, shares, virtual_machines
     from disco_trace.config.structure import structure_of
 
     p = mc.p
@@ -176,7 +176,7 @@ def attach(
     sectors = int(p[X_DISK]) // (SECTOR // 4)
     p[X_POOL], p[X_LENDING] = spec.vm.pool_bytes >> PAGE_SHIFT, spec.vm.lending
     p[X_SWAP] = vms * pages + contents
-    p[X_SUBNET] = spec.vm.subnet
+    p[X_SUBNET] = joined(spec)
     p[X_O_RESIDENT] = p[X_O_PRIVATE] + vms * (sectors // 32 + 1)
     records = (1 + int(p[X_SWAP]) * R_WORDS) * pooled(spec)
     mon = np.zeros(int(p[X_O_RESIDENT]) + records, np.int64)

@@ -341,7 +341,7 @@ CONTROL: Final = (
         (
             _c(0, "event", "what happened", enum=PAGE_EVENTS),
             _c(1, "guest_page", "guest-physical page number"),
-            _c(2, "other_vm", "the other virtual machine of a share or loan", "uint16"),
+            _c(2, "other_vm", "the other virtual machine of a share, a message's page or a loan", "uint16"),
             _c(3, "bytes", "bytes concerned", unit="bytes"),
             _c(4, "content", "content id of a shared page, or page class"),
             _c(5, "other_page", "the other machine's guest page"),
@@ -391,7 +391,7 @@ CONTROL: Final = (
         (
             _c(0, "peer", "virtual machine at the other end; bare machine: its slot", "uint16"),
             _c(1, "pages_remapped", "aligned full pages passed by remapping", "uint32"),
-            _c(2, "pages_copied", "pages (or parts) copied; 0 too: the packet was lost", "uint32"),
+            _c(2, "pages_copied", "pages (or parts) copied; both 0: the packet was lost", "uint32"),
             _c(3, "bytes", "length", unit="bytes"),
         ),
     ),
