@@ -21,6 +21,7 @@ from disco_trace.machine.layout import X_PAGES, X_SHARING, X_SUBNET
 from disco_trace.machine.slots import (
     A_PACKET,
     A_PAGE,
+    A_REMAP,
     C_OFFSET,
     C_QUEUE,
     C_READ,
@@ -43,7 +44,6 @@ from disco_trace.machine.slots import (
     SLOTS,
     SOURCE_WORDS,
     V_CHAIN,
-    V_DROPPED,
     V_DUE,
     V_KIND,
     V_LEARNED,
@@ -240,7 +240,6 @@ def forward(mc, slot):
         return
     v[V_PAGES] = 0
     v[V_REMAPPED] = 0
-    v[V_DROPPED] = 0
     if not is_live(mc.virtio[port, V_STATUS]):
         next_port(mc, slot)
     else:
@@ -257,7 +256,7 @@ def forward(mc, slot):
 def next_port(mc, slot):
     """Record what became of the frame at this port (no pages: lost), and go on to the next."""
     v = mc.virtio[slot]
-    ask(mc.actions, A_PACKET, v[V_PEER], v[V_PAGES], v[V_LENGTH], v[V_REMAPPED], v[V_DROPPED])
+    ask(mc.actions, A_PACKET, v[V_PEER], v[V_PAGES], v[V_LENGTH], v[V_REMAPPED], 0)
     v[V_PEER] += 1
     v[V_STATE] = FORWARD
 
@@ -361,11 +360,13 @@ def remap(mc, slot, port, address):
     source = machine * mc.p[X_PAGES] + (place >> 12)
     target = peer * mc.p[X_PAGES] + (address >> 12)
     content = shown_content(mc, source)
+    cpus = np.int64(0)
     if content < 0:
-        v[V_DROPPED] += max(0, share_page(mc, source) - 1)  # the sender's own is not interrupted
+        cpus += max(0, share_page(mc, source) - 1)  # the sender's own is not interrupted
         content = shown_content(mc, source)
         ask(mc.actions, A_PAGE, slot, PAGE_SHARE, source, content, (address >> 12) << 32 | peer)
     if shown_content(mc, target) != content:
-        v[V_DROPPED] += show(mc, target, content)
+        cpus += show(mc, target, content)
         ask(mc.actions, A_PAGE, port, PAGE_MAP, target, content, (place >> 12) << 32 | machine)
+    ask(mc.actions, A_REMAP, port, cpus, 0, 0, 0)
     return True

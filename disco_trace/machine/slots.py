@@ -37,14 +37,14 @@ F_VERSION_1 = 1
     V_STATUS, V_DEVICE_SEL, V_DRIVER_SEL, V_DRIVER_LOW, V_DRIVER_HIGH, V_QUEUE_SEL, V_ISR,
     V_STATE, V_DUE, V_STARTED, V_CPU, V_REQUEST, V_TYPE, V_SECTOR, V_LEFT, V_RESULT, V_WRITTEN,
     V_LEARNED, V_PEER, V_LENGTH, V_SENT, V_PAGES, V_CONTEXT, V_RESIDENT, V_PERSISTENT, V_MATCH,
-    V_REMAPPED, V_DROPPED, V_SOURCES, V_SOURCE,
-) = range(39)  # fmt: skip
+    V_REMAPPED, V_SOURCES, V_SOURCE,
+) = range(38)  # fmt: skip
 
 # V_CONTEXT: in which context the driver last used the device. V_RESIDENT: the block that is being
 # read is in memory. V_PERSISTENT: one machine has the disk, and writes to it. V_MATCH: by what the
-# ports are known that a frame goes to (`network`). Of a frame at a receiver: V_REMAPPED pages shown
-# there, for which V_DROPPED CPUs were interrupted. Of the sender: V_SOURCES whole pages, and from
-# V_SOURCE on where each lies in the frame, its address, and whether it is still to be read.
+# ports are known that a frame goes to (`network`). V_REMAPPED: pages of it that were shown to the
+# present receiver. V_SOURCES: whole pages of the sender; from V_SOURCE on, where each lies in the
+# frame, its address, and whether it is still to be read.
 MOST_SOURCES = MOST_FRAME // 4096
 SOURCE_WORDS = 3
 V_QUEUES = V_SOURCE + SOURCE_WORDS * MOST_SOURCES
@@ -75,9 +75,10 @@ SLOT_WORDS = V_PEER_CHAIN + C_LIST + 2 * CHAIN
 ) = range(9)  # fmt: skip
 
 # What a step of a device wants recorded, when it is done: rows of `Machine.actions` after the
-# first, whose first word counts them. A step asks for fewer than there are.
-A_DMA, A_RAISE, A_PACKET, A_PAGE = range(4)
-ACTIONS, ACTION_WORDS = 64, 6
+# first, whose first word counts them. A step asks for fewer than there are: at most 77, where twelve
+# buffers of one byte, each in a page that others show and that is away, get a frame's header.
+A_DMA, A_RAISE, A_PACKET, A_PAGE, A_REMAP = range(5)
+ACTIONS, ACTION_WORDS = 96, 6
 
 
 Disk = tuple[np.ndarray[Any, Any], bool]  # uint32 words, read only

@@ -34,6 +34,7 @@ from disco_trace.machine.slots import (
     A_DMA,
     A_PACKET,
     A_PAGE,
+    A_REMAP,
     BLOCK,
     CHAIN,
     F_VERSION_1,
@@ -119,6 +120,7 @@ from disco_trace.monitor.vcpu import record
 from disco_trace.trace.schema import MONITOR_CAUSES
 
 NETWORK_WORK = MONITOR_CAUSES.index("network")
+REMAP = MONITOR_CAUSES.index("remap")
 
 LINE_BIT = 1 << (8 + IP_VIRTIO)
 
@@ -439,7 +441,7 @@ def device_turn(mc, m):
         work = s[S_PENDING]
         s[S_PENDING] = 0
         if monitored:
-            of = slot if what == A_PACKET else owner
+            of = slot if what == A_PACKET or what == A_REMAP else owner
             s[S_CONTEXT] = mc.virtio[of, V_CONTEXT]
             s[S_BASE] = (of // SLOTS * mc.p[X_PAGES]) << 12
         if what == A_DMA:
@@ -457,13 +459,15 @@ def device_turn(mc, m):
                 length -= part
         elif what == A_PAGE:
             record_page(mc, m, cpu, work, action)
+        elif what == A_REMAP:
+            emit(mc, m, cpu, TRAPS, work, REMAP, 0, 0, 0, action[2] << 32, 0)
         elif what == A_PACKET:
             peer = owner // SLOTS if monitored else owner
             emit(mc, m, cpu, PACKETS, work, peer, action[4], action[2], action[3], 0, 0)
             if monitored:
                 arrived = action[2] + action[4] > 0
                 copied = action[3] - 4096 * action[4] if arrived else 0
-                emit(mc, m, cpu, TRAPS, 0, NETWORK_WORK, 0, 0, 0, action[5] << 32, copied)
+                emit(mc, m, cpu, TRAPS, 0, NETWORK_WORK, 0, 0, 0, 0, copied)
         else:
             since = due - v[V_STARTED] + (owner // SLOTS << LINE_SHIFT)
             emit(mc, m, cpu, INTERRUPTS, work, RAISED, IP_VIRTIO, slot, since, 0, 0)

@@ -51,8 +51,9 @@ def page_event(m, cpu, seq, event, page, content):
 
     `map`: the page shows a content, what it held is dead. `share`: what it holds becomes a content,
     in the same frame. `break`: it gets its own name back, with a copy of the content, or the
-    content itself if nobody else shows it. `free`, `zero`: what it holds is dead. `swap_out`, `reclaim`: what it shows leaves memory, written to a disk or dropped;
-    `swap_in`: a disk brings it back.
+    content itself if nobody else shows it. `free`, `zero`: what it holds is dead. `swap_out`,
+    `reclaim`: what it shows leaves memory, written to a disk or dropped; `swap_in`: a disk brings
+    it back.
     """
     pages = m.p[P_PAGES]
     if page < 0 or page >= pages:

@@ -15,7 +15,8 @@ static uint32_t base, subnet; /* address of this machine's first port; other mac
 static uint32_t *message;
 
 static void send(uint32_t port, uint32_t to, uint32_t length) {
-  if (!message_send(port, to == EVERYBODY ? to : base + to, message, length)) fatal("ping: port %u does not send\n", port);
+  if (to != EVERYBODY) to += base;
+  if (!message_send(port, to, message, length)) fatal("ping: port %u does not send\n", port);
 }
 
 static void receive(uint32_t port, uint32_t from, uint32_t length) {

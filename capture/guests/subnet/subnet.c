@@ -1,7 +1,8 @@
 /* A server and up to three clients on one network. A client asks for data and gets it, then sends
    data and gets their sum, in turn of whole pages and of any other length; both sides check every
-   byte. Each is a virtual machine, the server first and its clients right behind it; or both are
-   processes of one machine, the client at its second port (role=both).
+   byte. Each is a virtual machine, the server first and its clients right behind it; machines behind
+   those have nothing to do. Where no machines share the network both are processes of one, the
+   client at its second port. `role=` says what a machine is that is not what its number makes it.
 
    A port listens from its first use on, and holds four messages; nobody knows who starts first. So
    a client says hello when it listens, and again whenever it is asked. The server greets one client
@@ -11,7 +12,7 @@
 #include "libos.h"
 
 enum { PHASE_GREET = 1, PHASE_SERVE, PHASE_ASK };
-enum { BOTH, SERVER, CLIENT };                           /* roles */
+enum { AUTO, BOTH, SERVER, CLIENT };                             /* roles */
 enum { HELLO, WELCOME, READY, START, GET, PUT, DATA, SUM, BYE }; /* messages */
 
 #define MOST_CLIENTS 3
@@ -168,7 +169,7 @@ static int second(void *argument) {
 
 int main(int argc, char **argv) {
   const argument_t arguments[] = {
-      {.key = "role", .help = "who this is", .choices = "both|server|client", .choice = &role},
+      {.key = "role", .help = "who this is", .choices = "auto|both|server|client", .choice = &role},
       {.key = "clients", .help = "machines behind the server's that ask", .number = &clients,
        .least = 1, .most = MOST_CLIENTS},
       {.key = "server", .help = "number of the server's machine", .number = &server, .least = 0,
@@ -179,6 +180,14 @@ int main(int argc, char **argv) {
   message = pages_map(MOST_MESSAGE);
   uint32_t subnet = 0, own = message_address(port, &subnet), process = 0;
   if (own == NO_PORT) fatal("subnet: there is no port 0\n");
+  uint32_t number = own / MACHINE_PORTS;
+  if (role == AUTO) {
+    role = !subnet ? BOTH : number == server ? SERVER : CLIENT;
+    if (role == CLIENT && (number < server || number > server + clients)) {
+      printf("subnet: machine %u is none of the %u that ask (clients=)\n", number, clients);
+      return 0;
+    }
+  }
   if (role != BOTH && !subnet)
     fatal("subnet: the network is this machine's own (vm.subnet joins several machines)\n");
   uint32_t addresses[MOST_CLIENTS];
