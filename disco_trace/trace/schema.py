@@ -341,7 +341,12 @@ CONTROL: Final = (
         (
             _c(0, "event", "what happened", enum=PAGE_EVENTS),
             _c(1, "guest_page", "guest-physical page number"),
-            _c(2, "other_vm", "the other machine of a share or loan, or at the end of a message", "uint16"),
+            _c(
+                2,
+                "other_vm",
+                "the other machine of a share or loan, or at the end of a message",
+                "uint16",
+            ),
             _c(3, "bytes", "bytes concerned", unit="bytes"),
             _c(4, "content", "content id of a shared page, or page class"),
             _c(5, "other_page", "the other machine's guest page"),

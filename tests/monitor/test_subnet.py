@@ -175,5 +175,5 @@ def test_each_machine_by_itself(tmp_path):
 
 def test_without_a_subnet_the_pair_says_so(tmp_path):
     spec = spec_of(vm__subnet=False)
-    with pytest.raises(AssertionError, match="vm.subnet joins"):
+    with pytest.raises(AssertionError, match=r"vm\.subnet joins"):
         run_guest("subnet", spec, tmp_path / "t", ())
