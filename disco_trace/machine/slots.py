@@ -75,8 +75,8 @@ SLOT_WORDS = V_PEER_CHAIN + C_LIST + 2 * CHAIN
 ) = range(9)  # fmt: skip
 
 # What a step of a device wants recorded, when it is done: rows of `Machine.actions` after the
-# first, whose first word counts them. A step asks for fewer than there are: at most 77, where twelve
-# buffers of one byte, each in a page that others show and that is away, get a frame's header.
+# first, whose first word counts them. A step asks for fewer than there are: at most 77, where a
+# frame header goes to twelve pieces of one byte, each in a page that others show and that is away.
 A_DMA, A_RAISE, A_PACKET, A_PAGE, A_REMAP = range(5)
 ACTIONS, ACTION_WORDS = 96, 6
 

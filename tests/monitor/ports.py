@@ -42,7 +42,9 @@ class Port(Driver):
         while done < len(data):
             part = min(len(data) - done, 4096 - (at + done) % 4096)
             name = int(names[(at + done) >> 12])
-            assert name < m.p[layout.X_CONTENTS], "others may show this page"
+            away = name >= m.p[layout.X_SWAP] > 0
+            own = name - m.p[layout.X_SWAP] * away < m.p[layout.X_CONTENTS]
+            assert own, "others may show this page"
             place = (name << 12) + (at + done) % 4096
             m.ram.view(np.uint8)[place : place + part] = np.frombuffer(
                 data[done : done + part], np.uint8

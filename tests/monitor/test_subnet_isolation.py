@@ -51,10 +51,8 @@ def wild(path: Path, rng: random.Random, rounds: int = 40) -> Path:
             driver.start((RECEIVE, TRANSMIT))
             for queue in (RECEIVE, TRANSMIT):
                 for index in range(6):
-                    place = rng.choice(
-                        [PAGES, PAGES + 1, RAM - 4096, RAM, 2 * RAM, 0x1000]
-                        + [rng.randrange(PAGES, RAM), rng.getrandbits(64)]
-                    )
+                    anywhere = rng.choice([rng.randrange(PAGES, RAM), rng.getrandbits(64)])
+                    place = rng.choice([PAGES, PAGES + 1, 0x1000, RAM - 4096, RAM, anywhere])
                     length = rng.choice(
                         [1, 32, 4096, 8192, rng.randrange(9000), rng.getrandbits(32)]
                     )

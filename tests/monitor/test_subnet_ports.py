@@ -9,7 +9,7 @@ import pytest
 
 from disco_trace.boot import memory_of
 from disco_trace.machine import layout
-from disco_trace.memory.pages import PAGE_BREAK, PAGE_MAP, PAGE_SHARE
+from disco_trace.memory.pages import PAGE_BREAK, PAGE_MAP, PAGE_SHARE, PAGE_SWAP_IN
 from disco_trace.monitor.layout import shown_pages
 from tests.machine.rings import NEXT, STORE, WRITE
 from tests.monitor.ports import HEADER, RAM, RECEIVE, TRANSMIT, Pair, mac, own_mac
@@ -228,12 +228,79 @@ def test_full_queues():
     """What there is no buffer for is lost; the sender goes on, and later ones arrive."""
     pair = Pair()
     offer(pair, 1)
-    for _ in range(3):
-        send_pages(pair, 1, at=PAGES + 0x4000 * len(pair.packets))
+    for number in range(3):
+        send_pages(pair, 1, at=PAGES + 0x4000 * number)
     offer(pair, 1, number=1, at=TAKE + 0x8000)
     send_pages(pair, 1, at=PAGES + 0xC000)
     assert [row[1:3] for row in pair.arrived()] == [(1, 1), (0, 0), (0, 0), (1, 1)]
     assert len(pair.ports[1][0].returned(RECEIVE)) == 2
+
+
+def touch(port, start: int, pages: int) -> None:
+    """Let a driver's program store to as many pages, so that others must leave."""
+    port.script += [(STORE, 0x80000000 + start + 4096 * page, page) for page in range(pages)]
+    port.go()
+
+
+SMALL = ("vm.pool_bytes=640KiB", "vm.lending=false")  # 80 frames for each machine
+
+
+@pytest.mark.parametrize("shift", [0, 4], ids=["shown", "copied"])
+def test_pages_that_are_away_come_back_first(shift):
+    """What is to be sent, and what is to be overwritten in part, comes from the swap disk."""
+    ends = []
+    for sets in ((), SMALL):
+        pair = Pair(*sets)
+        offer(pair, 1, at=TAKE + shift)
+        sender, receiver = pair.ports[0][0], pair.ports[1][0]
+        data = page_of(1) + page_of(2)
+        sender.write(HEAD, ethernet(mac(1), mac(0)))
+        sender.write(PAGES, data)
+        # A store to each, of what is there, gives it a frame.
+        for port, at in ((sender, PAGES), (receiver, TAKE)):
+            words = [int.from_bytes(port.read(at + page, 4), "little") for page in (0, 4096, 8192)]
+            port.script += [
+                (STORE, 0x80000000 + at + 4096 * page, word) for page, word in enumerate(words)
+            ]
+            touch(port, 0x100000, 100)
+        pair.empty()
+        before = len(pair.page_events)
+        sender.send([(HEAD, 32), (PAGES, 8192)])
+        assert [row[1] for row in pair.arrived()] == [2 if shift == 0 else 0]
+        if sets:
+            came = [event for event in pair.page_events[before:] if event == PAGE_SWAP_IN]
+            assert len(came) >= (2 if shift == 0 else 4)
+            assert_accounted(pair.m, False)
+        assert receiver.read(TAKE + shift, 8192) == data
+        ends.append([memory_of(pair.m, vm).tobytes() for vm in range(2)])
+    assert ends[0] == ends[1]
+
+
+def test_a_head_in_twelve_pages_that_all_are_away():
+    """Each byte of a header brings a page back and breaks a share: the most that one step does."""
+    pair = Pair(*SMALL)
+    sender, receiver = pair.ports[0][0], pair.ports[1][0]
+    offer(pair, 1, pages=12)
+    data = send_pages(pair, 12)
+    assert [row[1] for row in pair.arrived()] == [12]
+    for port in (sender, receiver):
+        touch(port, 0x100000, 100)
+    bytes_apart = [(TAKE + 4096 * page, 1, WRITE) for page in range(12)]
+    receiver.chain(20, [*bytes_apart, (TAKE_HEAD, 64, WRITE)], RECEIVE)
+    pair.empty()
+    before = len(pair.page_events)
+    sender.write(HEAD + 64, ethernet(mac(1), mac(0)))
+    sender.send([(HEAD + 64, 32)])
+    assert [row[1:] for row in pair.arrived()] == [(0, 1, 20)]
+    events = pair.page_events[before:]
+    assert events.count(PAGE_BREAK) == 12
+    assert events.count(PAGE_SWAP_IN) >= 12
+    assert pair.m.actions[48:78, 0].any()
+    assert not pair.m.actions[78:].any()
+    for page in range(12):
+        expected = bytes([page == 10]) + data[4096 * page + 1 : 4096 * page + 4096]
+        assert receiver.read(TAKE + 4096 * page, 4096) == expected
+        assert sender.read(PAGES + 4096 * page, 4096) == data[4096 * page : 4096 * page + 4096]
 
 
 HOSTILE = {
