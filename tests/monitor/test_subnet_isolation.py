@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from disco_trace.boot import memory_of
+from disco_trace.machine.slots import FIRST_PORT, SLOTS, V_REQUEST
 from tests.machine.assemble import assemble
 from tests.machine.rings import DONE, NEXT, PROGRAM, SCRIPT, STORE, WRITE, Driver
 from tests.monitor.ports import HEADER, RECEIVE, TRANSMIT, mac
@@ -41,7 +42,7 @@ class Scripted(Driver):
         self.write(self.places(queue)[1], ring + bytes(-len(ring) % 4))
 
 
-def wild(path: Path, rng: random.Random, rounds: int = 40) -> Path:
+def wild(path: Path, rng: random.Random, rounds: int) -> Path:
     """Make a guest whose ports' rings are nonsense; its frames are for its own other port."""
     script: list[tuple[int, int, int]] = []
     sender, receiver = Scripted(script, 4, 0x300000), Scripted(script, 5, 0x310000)
@@ -65,9 +66,10 @@ def wild(path: Path, rng: random.Random, rounds: int = 40) -> Path:
         sender.set_available([0] * rng.randint(1, 4), TRANSMIT)
         receiver.set_available([rng.randrange(8) for _ in range(6)], RECEIVE)
         sender.notify(TRANSMIT)
-        for _ in range(rng.randrange(40)):
+        for _ in range(rng.randrange(10, 60)):
             sender.load(0x70)
     script += [(STORE, POWER, 0), (DONE, 0, 0)]
+    assert len(script) * 12 < HEAD - (SCRIPT & 0x1FFFFFFF)
     memory = np.zeros(RAM // 4, np.uint32)
     for at, words in ((START, assemble(PROGRAM, START)), (SCRIPT, [w for e in script for w in e])):
         first = (at & 0x1FFFFFFF) >> 2
@@ -81,7 +83,7 @@ def wild(path: Path, rng: random.Random, rounds: int = 40) -> Path:
 def test_nonsense_beside_a_pair(tmp_path, seed, pool):
     """Each machine has a CPU, and without feedback time of its own: the pair ends the same."""
     ends = []
-    for rounds in (0, 40):
+    for rounds in (0, 80):
         image = wild(tmp_path / f"wild{rounds}", random.Random(seed), rounds)
         spec = spec_at(
             3, 1, monitor__kind="disco", machine__kseg0="mapped", machine__ram_bytes=RAM,
@@ -89,5 +91,7 @@ def test_nonsense_beside_a_pair(tmp_path, seed, pool):
             time__feedback="none", machine__network_latency_ns=1000,
         )  # fmt: skip
         m, _ = run_to_the_end(spec, "subnet", ())
+        frames = m.virtio[2 * SLOTS + FIRST_PORT, V_REQUEST]
+        assert frames >= rounds // 2
         ends.append([memory_of(m, vm).tobytes() for vm in range(2)])
     assert ends[0] == ends[1]

@@ -262,14 +262,14 @@ def test_pages_that_are_away_come_back_first(shift):
             port.script += [
                 (STORE, 0x80000000 + at + 4096 * page, word) for page, word in enumerate(words)
             ]
-            touch(port, 0x100000, 100)
+            touch(port, 0x100000, 160)
         pair.empty()
         before = len(pair.page_events)
         sender.send([(HEAD, 32), (PAGES, 8192)])
         assert [row[1] for row in pair.arrived()] == [2 if shift == 0 else 0]
         if sets:
             came = [event for event in pair.page_events[before:] if event == PAGE_SWAP_IN]
-            assert len(came) >= (2 if shift == 0 else 4)
+            assert len(came) >= (2 if shift == 0 else 5)
             assert_accounted(pair.m, False)
         assert receiver.read(TAKE + shift, 8192) == data
         ends.append([memory_of(pair.m, vm).tobytes() for vm in range(2)])
@@ -284,7 +284,7 @@ def test_a_head_in_twelve_pages_that_all_are_away():
     data = send_pages(pair, 12)
     assert [row[1] for row in pair.arrived()] == [12]
     for port in (sender, receiver):
-        touch(port, 0x100000, 100)
+        touch(port, 0x100000, 160)
     bytes_apart = [(TAKE + 4096 * page, 1, WRITE) for page in range(12)]
     receiver.chain(20, [*bytes_apart, (TAKE_HEAD, 64, WRITE)], RECEIVE)
     pair.empty()
