@@ -23,6 +23,7 @@ _Static_assert(sizeof(struct headers) == 32, "one piece");
 struct buffer {
   struct headers headers __attribute__((aligned(32)));
   uint32_t frames[PAGES];
+  uint32_t part; /* for the last piece of a sent message, if it fills no page; 0: none */
 };
 
 static struct port {
@@ -38,13 +39,26 @@ static struct port {
   uint32_t arrivals;
 } ports[MAX_PORTS];
 
+static uint32_t take(void) {
+  uint32_t frame = frame_take(this_cpu());
+  if (frame) mark_class(frame, CLASS_KERNEL);
+  return frame;
+}
+
 static int fill(struct buffer *buffer) {
-  for (uint32_t i = 0; i < PAGES; i++) {
-    buffer->frames[i] = frame_take(this_cpu());
-    if (!buffer->frames[i]) return 0;
-    mark_class(buffer->frames[i], CLASS_KERNEL);
-  }
+  for (uint32_t i = 0; i < PAGES; i++)
+    if (!(buffer->frames[i] = take())) return 0;
   return 1;
+}
+
+static int fill_to_send(struct buffer *buffer) {
+  return fill(buffer) && (buffer->part = take());
+}
+
+/* Return the frame of a message's page. What fills none goes to a frame of its own, because the
+   usual one may still be shown to the last receiver, who gets only whole pages without a copy. */
+static uint32_t frame_of(const struct buffer *buffer, uint32_t page, uint32_t bytes) {
+  return bytes < PAGE_BYTES && buffer->part ? buffer->part : buffer->frames[page];
 }
 
 /* Describe a buffer for the device; return the number of pieces. */
@@ -53,7 +67,7 @@ static uint32_t describe(const struct buffer *buffer, struct piece *pieces, uint
   pieces[count].physical = physical_address(&buffer->headers);
   pieces[count++].bytes = sizeof buffer->headers;
   for (uint32_t i = 0; bytes > 0; i++) {
-    pieces[count].physical = buffer->frames[i] << PAGE_SHIFT;
+    pieces[count].physical = frame_of(buffer, i, bytes) << PAGE_SHIFT;
     pieces[count].bytes = bytes < PAGE_BYTES ? bytes : PAGE_BYTES;
     bytes -= pieces[count++].bytes;
   }
@@ -107,7 +121,8 @@ static struct port *find(uint32_t number) {
       port->address[i] = (uint8_t)(virtio_config(device, i & 4) >> 8 * (i & 3));
     for (uint32_t i = 0; port->state == 1 && i < BUFFERS; i++)
       if (!fill(&port->buffers[i])) fail(0, "out of memory", EXIT_NO_RESOURCE);
-    if (port->state == 1 && !fill(&port->sending)) fail(0, "out of memory", EXIT_NO_RESOURCE);
+    if (port->state == 1 && !fill_to_send(&port->sending))
+      fail(0, "out of memory", EXIT_NO_RESOURCE);
     for (uint32_t i = 0; port->state == 1 && i < BUFFERS; i++) offer(port, i);
   }
   if (port->state == 1) return port;
@@ -142,7 +157,7 @@ int port_address(uint32_t number, uint32_t *address, uint32_t *subnet) {
 static void copy(const struct buffer *buffer, uint32_t address, uint32_t bytes, int from_user) {
   for (uint32_t i = 0; bytes > 0; i++) {
     uint32_t now = bytes < PAGE_BYTES ? bytes : PAGE_BYTES;
-    void *page = kernel_address(buffer->frames[i] << PAGE_SHIFT);
+    void *page = kernel_address(frame_of(buffer, i, bytes) << PAGE_SHIFT);
     if (from_user)
       copy_bytes(page, (const void *)address, now);
     else
