@@ -57,7 +57,7 @@ static int fill_to_send(struct buffer *buffer) {
 
 /* Return the frame of a message's page. What fills none goes to a frame of its own, because the
    usual one may still be shown to the last receiver, who gets only whole pages without a copy. */
-static uint32_t frame_of(const struct buffer *buffer, uint32_t page, uint32_t bytes) {
+static uint32_t frame_for(const struct buffer *buffer, uint32_t page, uint32_t bytes) {
   return bytes < PAGE_BYTES && buffer->part ? buffer->part : buffer->frames[page];
 }
 
@@ -67,7 +67,7 @@ static uint32_t describe(const struct buffer *buffer, struct piece *pieces, uint
   pieces[count].physical = physical_address(&buffer->headers);
   pieces[count++].bytes = sizeof buffer->headers;
   for (uint32_t i = 0; bytes > 0; i++) {
-    pieces[count].physical = frame_of(buffer, i, bytes) << PAGE_SHIFT;
+    pieces[count].physical = frame_for(buffer, i, bytes) << PAGE_SHIFT;
     pieces[count].bytes = bytes < PAGE_BYTES ? bytes : PAGE_BYTES;
     bytes -= pieces[count++].bytes;
   }
@@ -157,7 +157,7 @@ int port_address(uint32_t number, uint32_t *address, uint32_t *subnet) {
 static void copy(const struct buffer *buffer, uint32_t address, uint32_t bytes, int from_user) {
   for (uint32_t i = 0; bytes > 0; i++) {
     uint32_t now = bytes < PAGE_BYTES ? bytes : PAGE_BYTES;
-    void *page = kernel_address(frame_of(buffer, i, bytes) << PAGE_SHIFT);
+    void *page = kernel_address(frame_for(buffer, i, bytes) << PAGE_SHIFT);
     if (from_user)
       copy_bytes(page, (const void *)address, now);
     else
