@@ -129,8 +129,8 @@ def test_what_is_shown_is_not_moved(tmp_path):
     assert moved[False][2:] == moved[True][2:]
     assert events[False]["share"] == 0
     assert events[True]["share"] == pages // 4096
-    # Pages that are given back before they are filled anew: none is copied for its sender's sake.
-    assert events[True]["break"] < events[True]["share"] // 2
+    # Pages that are given back before they are filled anew: only pages of the image break.
+    assert events[True]["break"] < 20 < events[True]["share"]
 
 
 @pytest.mark.parametrize(
