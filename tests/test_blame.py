@@ -254,6 +254,15 @@ def test_the_verb(two, tmp_path, capsys):
     assert "did you mean 'busy_cycles'" in capsys.readouterr().err
 
 
+def test_metrics_that_only_one_run_has(two, monitored, capsys):
+    for first, second in ((two[0], monitored), (monitored, two[0])):
+        words = ["compare", str(first), str(second), "--no-replays", "--json"]
+        assert main(words) == 0
+        metrics = {each["metric"]: each for each in json.loads(capsys.readouterr().out)["metrics"]}
+        pair = metrics["monitor_privileged_cycles"]
+        assert sorted([pair["first"] > 0, pair["second"] > 0]) == [False, True]
+
+
 def test_runs_that_cannot_be_mixed(two, tmp_path):
     run_guest("radix", spec_at(1, 1), tmp_path / "alone", TINY["radix"])
     with pytest.raises(DiscoError, match="different numbers of CPUs"):

@@ -66,6 +66,9 @@ def compare(
 
         one, other = _run(first), _run(second)
         before, after = blame.metrics_of(one), blame.metrics_of(other)
+        # A cause of monitor time may be only one run's.
+        names = dict.fromkeys([*before, *after])
+        before, after = ({name: run.get(name, 0) for name in names} for run in (before, after))
         rules = [blame.parse_rule(text, before) for text in fail_on or []]
         if output is not None:
             common.check_free(output, force=force, what="page")

@@ -55,6 +55,11 @@ def shares(spec: Spec) -> bool:
     return spec.monitor.kind != "none" and spec.vm.share
 
 
+def joined(spec: Spec) -> bool:
+    """Tell whether several machines are on one network."""
+    return spec.vm.subnet and len(virtual_machines(spec)) > 1
+
+
 def pooled(spec: Spec) -> bool:
     """Tell whether machines take turns on fewer frames than they have pages."""
     return spec.monitor.kind != "none" and spec.vm.pool_bytes > 0

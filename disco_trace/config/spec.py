@@ -244,7 +244,12 @@ class Vm(_Part, frozen=True, kw_only=True, forbid_unknown_fields=True):
         tuple[MachineWords, ...],
         Meta(max_length=64, description="what each runs, as GUEST:VCPUS ARG…; none: all the same"),
     ] = ()
-    share: Annotated[bool, Meta(description="share images and disk blocks copy on write")] = True
+    share: Annotated[
+        bool, Meta(description="share images, disk blocks and messages copy on write")
+    ] = True
+    subnet: Annotated[
+        bool, Meta(description="the ports of all machines are on one network, not each machine's")
+    ] = True
     pool_bytes: Annotated[
         int,
         Meta(

@@ -16,7 +16,7 @@ MOVE_PRICES = ("migrate_us", "replicate_us", "collapse_us", "refused_us", "shoot
 TRAP_CAUSES = (
     "privileged", "tlb_write", "tlb_fault", "kseg0", "forward", "interrupt", "monitor_call",
     "emulate_load", "emulate_store", "ipi", "schedule", "copy_on_write", "network",
-    "swap", "io", "lend",
+    "remap", "swap", "io", "lend",
 )  # fmt: skip
 
 
@@ -69,6 +69,9 @@ class Prices(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     network_us: Annotated[Price, msgspec.Meta(description="passing a packet between machines")] = (
         0.0
     )
+    remap_us: Annotated[
+        Price, msgspec.Meta(description="showing a machine a page of a packet in place of a copy")
+    ] = 0.0
     swap_us: Annotated[
         Price, msgspec.Meta(description="bringing a page back from a disk, the CPU waiting")
     ] = 0.0

@@ -229,7 +229,7 @@ class Lives:
                 self.away.add(self.name_of(at))
             case "swap_in":
                 self.away.discard(self.name_of(at))
-            case "map":
+            case "map" | "share":
                 self.shown[at] = int(event["content"])
             case "break" | "free" | "zero" as what:
                 self.shown.pop(at, None)

@@ -31,6 +31,7 @@ _OF_CAUSE: Final[Mapping[str, str]] = {
     "zero": "call",
     "copy": "call",
     "network": "call",
+    "remap": "call",
     "swap": "call",
     "lend": "call",
     "io": "call",

@@ -32,9 +32,9 @@ from disco_trace.trace.schema import EVENT, PAGE, REF
     X_MONITOR, X_MAPPED, X_VMS, X_VCPUS, X_SLICE, X_STLB_SETS,
     X_VCPU_STRIDE, X_O_VCPU, X_O_STLB, X_O_VM, X_TAGGED, X_UNMAPPED,
     X_SHARING, X_CONTENTS, X_O_PMAP, X_O_MEMMAP, X_O_POOL, X_O_BLOCKS, X_O_PRIVATE, X_DISK,
-    X_POOL, X_LENDING, X_SWAP, X_O_RESIDENT,
+    X_POOL, X_LENDING, X_SWAP, X_O_RESIDENT, X_SUBNET,
     X_FPU_COSTS,
-) = range(41)  # fmt: skip
+) = range(42)  # fmt: skip
 # X_SAVE: the phase at whose next opening the machine stops to be saved, 0 for none.
 # X_FPU_COSTS …: what FPU instructions cost, in the order of `fpu.table.COSTS`, then 0 for no cost.
 N_X = X_FPU_COSTS + 10
@@ -44,6 +44,7 @@ N_X = X_FPU_COSTS + 10
 # X_CONTENTS: the first page of `ram` that is no machine's own (`monitor.pages`). X_DISK: words of
 # all disks' images. X_POOL: frames for all machines, 0: as many as they have pages. X_LENDING: a
 # machine may take more than its share of them. X_SWAP: pages of `ram` before the swap disk's.
+# X_SUBNET: the ports of all machines are on one network.
 
 # Machine.g, state that belongs to the whole machine.
 (

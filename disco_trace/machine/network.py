@@ -2,6 +2,12 @@
 
 A frame is read into the sender's buffer, and after its time on the wire written to each port that
 it is for. A port without a buffer for it loses it, as Ethernet does.
+
+The ports of one machine share a switch, or those of all virtual machines a subnet (D97, section
+4.5). Of a frame between two of these, whole pages that lie in whole pages of the receiver's buffer
+are not moved: both machines are shown the page, read-only. Only what is copied is read from the
+sender's memory. From `FORWARD` on a frame takes no time, so no CPU runs and no other device works
+until all who get it have it.
 """
 
 from __future__ import annotations
@@ -11,8 +17,11 @@ import numpy as np
 from disco_trace.jit import helper, inline
 from disco_trace.machine.actions import ask
 from disco_trace.machine.block import transfer_cycles
+from disco_trace.machine.layout import X_PAGES, X_SHARING, X_SUBNET
 from disco_trace.machine.slots import (
     A_PACKET,
+    A_PAGE,
+    A_REMAP,
     C_OFFSET,
     C_QUEUE,
     C_READ,
@@ -24,6 +33,7 @@ from disco_trace.machine.slots import (
     GATHER_PEER,
     LEAST_FRAME,
     MOST_FRAME,
+    MOST_SOURCES,
     MOVE,
     MOVE_PEER,
     NET_HEADER,
@@ -32,6 +42,7 @@ from disco_trace.machine.slots import (
     Q_LAST,
     QUEUE_WORDS,
     SLOTS,
+    SOURCE_WORDS,
     V_CHAIN,
     V_DUE,
     V_KIND,
@@ -39,11 +50,15 @@ from disco_trace.machine.slots import (
     V_LEFT,
     V_LENGTH,
     V_MAC,
+    V_MATCH,
     V_PAGES,
     V_PEER,
     V_PEER_CHAIN,
     V_QUEUES,
+    V_REMAPPED,
     V_SENT,
+    V_SOURCE,
+    V_SOURCES,
     V_STATE,
     V_STATUS,
 )
@@ -56,6 +71,7 @@ from disco_trace.machine.virtqueue import (
     WRITE,
     gather,
     give_up,
+    hold_page,
     load,
     piece,
     place_of,
@@ -66,10 +82,15 @@ from disco_trace.machine.virtqueue import (
     take_chain,
     to_writable,
 )
+from disco_trace.memory.pages import PAGE_MAP, PAGE_SHARE
+from disco_trace.monitor.pages import real, share_page, show, shown_content
 
 RECEIVE, TRANSMIT = 0, 1
 GROUP = 1  # bit of an address's first byte: several receivers
 BUFFERS_AT = 10  # num_buffers in the header, always 1
+# By what the ports are known that a frame is for: it goes to all of them, to the one that was made
+# with its address, to those that sent from it last.
+BY_NOTHING, BY_ADDRESS, BY_SENDING = range(3)
 
 
 @inline
@@ -116,26 +137,39 @@ def begin_frame(mc, slot):
         v[V_CHAIN + C_OFFSET] += length
         done += length
     v[V_LENGTH] = 0
+    v[V_SOURCES] = 0
     v[V_LEFT] = size
     v[V_STATE] = MOVE if LEAST_FRAME <= size <= MOST_FRAME else FINISH
 
 
 @helper
 def read_frame(mc, slot):
-    """Read the frame up to the next end of a page or descriptor; it goes on the wire meanwhile."""
+    """Read the frame up to the next end of a page or descriptor; it goes on the wire meanwhile.
+
+    Whether whole pages are really read is open until a receiver does not take them as they are.
+    """
     v = mc.virtio[slot]
     length = piece(v, V_CHAIN, v[V_LEFT])
     address = place_of(v, V_CHAIN)
     for place in range(length):
         mc.frames[slot, v[V_LENGTH] + place] = load(mc, slot, address + place, 1)
-    record(mc, slot, READ, address, length, 0)
+    apart = mc.p[X_SUBNET] != 0 and mc.p[X_SHARING] != 0
+    if length == 4096 and apart and v[V_SOURCES] < MOST_SOURCES:
+        at = V_SOURCE + SOURCE_WORDS * v[V_SOURCES]
+        v[at] = v[V_LENGTH]
+        v[at + 1] = address
+        v[at + 2] = 1
+        v[V_SOURCES] += 1
+    else:
+        record(mc, slot, READ, address, length, 0)
     v[V_DUE] += transfer_cycles(v, length)
     v[V_CHAIN + C_OFFSET] += length
     v[V_LENGTH] += length
     v[V_LEFT] -= length
     if v[V_LEFT] == 0:
         v[V_LEARNED] = address_at(mc.frames[slot], 6)
-        v[V_PEER] = slot - slot % SLOTS + FIRST_PORT
+        v[V_PEER] = first_slot(mc, slot) + FIRST_PORT
+        v[V_MATCH] = match_of(mc, slot)
         v[V_STATE] = FORWARD
 
 
@@ -148,25 +182,48 @@ def address_at(frame, at):
     return value
 
 
-@helper
-def is_for(mc, slot, port):
-    """Tell whether the switch passes the sender's frame to a port.
+@inline
+def first_slot(mc, slot):
+    """Return the first slot of the sender's network."""
+    return 0 if mc.p[X_SUBNET] != 0 else slot - slot % SLOTS
 
-    The switch knows each port's own address and the last one that it sent from; a frame for a
-    group or for an unknown address goes to all.
+
+@inline
+def end_slot(mc, slot):
+    """Return the slot behind the last one of the sender's network."""
+    return mc.virtio.shape[0] if mc.p[X_SUBNET] != 0 else slot - slot % SLOTS + SLOTS
+
+
+@helper
+def match_of(mc, slot):
+    """Return by what the switch knows the ports that the sender's frame is for.
+
+    It knows each port's own address and the last one that it sent from. Nobody gets what is for
+    another's own address by sending from it. A frame for a group or for an unknown address goes to
+    all.
     """
     target = address_at(mc.frames[slot], 0)
-    if target & GROUP or port == slot:
-        return port != slot
-    known = False
-    first = slot - slot % SLOTS
-    for other in range(first + FIRST_PORT, first + SLOTS):
-        if mc.virtio[other, V_KIND] == NETWORK:
-            if mc.virtio[other, V_MAC] == target or mc.virtio[other, V_LEARNED] == target:
-                if other == port:
-                    return True
-                known = True
-    return not known
+    match = BY_NOTHING
+    if target & GROUP == 0:
+        for port in range(first_slot(mc, slot), end_slot(mc, slot)):
+            if mc.virtio[port, V_KIND] == NETWORK:
+                if mc.virtio[port, V_MAC] == target:
+                    match = BY_ADDRESS
+                elif mc.virtio[port, V_LEARNED] == target and match == BY_NOTHING:
+                    match = BY_SENDING
+    return match
+
+
+@helper
+def is_for(mc, slot, port):
+    """Tell whether the switch passes the sender's frame to a slot: another port that it is for."""
+    if mc.virtio[port, V_KIND] != NETWORK or port == slot:
+        return False
+    match = mc.virtio[slot, V_MATCH]
+    if match == BY_NOTHING:
+        return True
+    known = mc.virtio[port, V_MAC if match == BY_ADDRESS else V_LEARNED]
+    return known == address_at(mc.frames[slot], 0)
 
 
 @helper
@@ -174,13 +231,16 @@ def forward(mc, slot):
     """Look for the next port that the frame is for, and take a buffer there."""
     v = mc.virtio[slot]
     port = v[V_PEER]
-    if port >= slot - slot % SLOTS + SLOTS:
+    end = end_slot(mc, slot)
+    while port < end and not is_for(mc, slot, port):
+        port += 1
+    v[V_PEER] = port
+    if port >= end:
         v[V_STATE] = FINISH
         return
     v[V_PAGES] = 0
-    if mc.virtio[port, V_KIND] != NETWORK or not is_for(mc, slot, port):
-        v[V_PEER] += 1
-    elif not is_live(mc.virtio[port, V_STATUS]):
+    v[V_REMAPPED] = 0
+    if not is_live(mc.virtio[port, V_STATUS]):
         next_port(mc, slot)
     else:
         got = pop(mc, slot, V_PEER_CHAIN, port, RECEIVE)
@@ -196,7 +256,7 @@ def forward(mc, slot):
 def next_port(mc, slot):
     """Record what became of the frame at this port (no pages: lost), and go on to the next."""
     v = mc.virtio[slot]
-    ask(mc.actions, A_PACKET, v[V_PEER], v[V_PAGES], v[V_LENGTH], 0, 0)
+    ask(mc.actions, A_PACKET, v[V_PEER], v[V_PAGES], v[V_LENGTH], v[V_REMAPPED], 0)
     v[V_PEER] += 1
     v[V_STATE] = FORWARD
 
@@ -241,15 +301,72 @@ def write_frame(mc, slot):
     port = v[V_PEER]
     length = piece(v, V_PEER_CHAIN, v[V_LENGTH] - v[V_SENT])
     address = place_of(v, V_PEER_CHAIN)
-    for place in range(length):
-        put(mc, port, address + place, 1, mc.frames[slot, v[V_SENT] + place])
-    record(mc, port, WRITE, address, length, 0)
+    if length == 4096 and remap(mc, slot, port, address):
+        v[V_REMAPPED] += 1
+    else:
+        read_late(mc, slot, length)
+        for place in range(length):
+            put(mc, port, address + place, 1, mc.frames[slot, v[V_SENT] + place])
+        record(mc, port, WRITE, address, length, 0)
+        v[V_PAGES] += 1
     v[V_PEER_CHAIN + C_OFFSET] += length
     v[V_SENT] += length
-    v[V_PAGES] += 1
     if v[V_SENT] < v[V_LENGTH]:
         return
     if push(mc, slot, V_PEER_CHAIN, NET_HEADER + v[V_LENGTH]) < 0:
         give_up(mc, port)
         v[V_PAGES] = 0
+        v[V_REMAPPED] = 0
     next_port(mc, slot)
+
+
+@helper
+def read_late(mc, slot, length):
+    """Read those of the sender's whole pages that the next bytes come from, unless it was done."""
+    v = mc.virtio[slot]
+    for number in range(v[V_SOURCES]):
+        at = V_SOURCE + SOURCE_WORDS * number
+        if v[at + 2] != 0 and v[at] < v[V_SENT] + length and v[V_SENT] < v[at] + 4096:
+            hold_page(mc, slot, v[at + 1])
+            record(mc, slot, READ, v[at + 1], 4096, 0)
+            v[at + 2] = 0
+
+
+@helper
+def remap(mc, slot, port, address):
+    """Show a receiver the sender's page in place of a copy; tell whether that could be done.
+
+    Between two machines of the subnet, for a whole page at whole pages' places of both that still
+    holds what was sent. It is read-only to both from then on (D97, section 4.5).
+    """
+    v = mc.virtio[slot]
+    machine = slot // SLOTS
+    peer = port // SLOTS
+    if mc.p[X_SHARING] == 0 or peer == machine or address & 4095 != 0:
+        return False
+    place = np.int64(-1)
+    for number in range(v[V_SOURCES]):
+        at = V_SOURCE + SOURCE_WORDS * number
+        if v[at] == v[V_SENT]:
+            place = v[at + 1] + 0
+    if place < 0:
+        return False
+    hold_page(mc, slot, place)
+    byte_at = real(mc, machine, place)
+    for byte in range(4096):
+        word = np.int64(mc.ram[(byte_at + byte) >> 2])
+        if (word >> (8 * (byte & 3))) & 255 != mc.frames[slot, v[V_SENT] + byte]:
+            return False
+    source = machine * mc.p[X_PAGES] + (place >> 12)
+    target = peer * mc.p[X_PAGES] + (address >> 12)
+    content = shown_content(mc, source)
+    cpus = np.int64(0)
+    if content < 0:
+        cpus += max(0, share_page(mc, source) - 1)  # the sender's own is not interrupted
+        content = shown_content(mc, source)
+        ask(mc.actions, A_PAGE, slot, PAGE_SHARE, source, content, (address >> 12) << 32 | peer)
+    if shown_content(mc, target) != content:
+        cpus += show(mc, target, content)
+        ask(mc.actions, A_PAGE, port, PAGE_MAP, target, content, (place >> 12) << 32 | machine)
+    ask(mc.actions, A_REMAP, port, cpus, 0, 0, 0)
+    return True

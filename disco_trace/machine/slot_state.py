@@ -74,10 +74,12 @@ from disco_trace.machine.slots import (
     V_QUEUES,
     V_RATE,
     V_READ_ONLY,
+    V_REMAPPED,
     V_RESULT,
     V_SECTOR,
     V_SECTORS,
     V_SENT,
+    V_SOURCES,
     V_STATE,
     V_TYPE,
     V_WRITTEN,
@@ -132,6 +134,8 @@ def _check_slot(mc: Machine, slot: int, row: Row) -> None:
     _word(row, "CPU of a request", V_CPU, int(mc.p[X_CPUS]))
     _word(row, "interrupt status", V_ISR, 4)
     _word(row, "address of a port", V_LEARNED, 1 << 48)
+    for word in (V_SOURCES, V_REMAPPED):
+        _word(row, "pages for another machine", word, 1)
     for queue in range(2):
         _check_queue(mc, row, V_QUEUES + queue * QUEUE_WORDS)
     if state >= GATHER:

@@ -1,7 +1,8 @@
 """Lay out the virtio devices: one row of int64 words a slot, and what the slots start with.
 
-Slots 0 to 3 are block devices, slots 4 to 7 the ports of one network switch; a slot without a
-device answers with device 0, as the VIRTIO specification asks (version 1.2, 4.2.2).
+Slots 0 to 3 are block devices, slots 4 to 7 the ports of one network switch, or of the subnet of
+all virtual machines; a slot without a device answers with device 0, as the VIRTIO specification
+asks (version 1.2, 4.2.2).
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import numpy as np
 
 SLOTS = 8
 FIRST_PORT = 4
+PORTS = SLOTS - FIRST_PORT
 QUEUE_SIZE = 256  # QueueNumMax
 CHAIN = 256  # descriptors of the longest chain, an indirect table's included
 SECTOR = 512
@@ -34,11 +36,18 @@ F_VERSION_1 = 1
     V_KIND, V_OFFERED, V_SECTORS, V_DISK_AT, V_READ_ONLY, V_MAC, V_LATENCY, V_MHZ, V_RATE,
     V_STATUS, V_DEVICE_SEL, V_DRIVER_SEL, V_DRIVER_LOW, V_DRIVER_HIGH, V_QUEUE_SEL, V_ISR,
     V_STATE, V_DUE, V_STARTED, V_CPU, V_REQUEST, V_TYPE, V_SECTOR, V_LEFT, V_RESULT, V_WRITTEN,
-    V_LEARNED, V_PEER, V_LENGTH, V_SENT, V_PAGES, V_CONTEXT, V_RESIDENT, V_PERSISTENT, V_QUEUES,
-) = range(35)  # fmt: skip
+    V_LEARNED, V_PEER, V_LENGTH, V_SENT, V_PAGES, V_CONTEXT, V_RESIDENT, V_PERSISTENT, V_MATCH,
+    V_REMAPPED, V_SOURCES, V_SOURCE,
+) = range(38)  # fmt: skip
 
 # V_CONTEXT: in which context the driver last used the device. V_RESIDENT: the block that is being
-# read is in memory. V_PERSISTENT: one machine has the disk, and writes to it.
+# read is in memory. V_PERSISTENT: one machine has the disk, and writes to it. V_MATCH: by what the
+# ports are known that a frame goes to (`network`). V_REMAPPED: pages of it that were shown to the
+# present receiver. V_SOURCES: whole pages of the sender; from V_SOURCE on, where each lies in the
+# frame, its address, and whether it is still to be read.
+MOST_SOURCES = MOST_FRAME // 4096
+SOURCE_WORDS = 3
+V_QUEUES = V_SOURCE + SOURCE_WORDS * MOST_SOURCES
 
 # Words of a queue. The addresses count from when the queue was made ready, checked then; the
 # halves are what the registers hold.
@@ -66,9 +75,10 @@ SLOT_WORDS = V_PEER_CHAIN + C_LIST + 2 * CHAIN
 ) = range(9)  # fmt: skip
 
 # What a step of a device wants recorded, when it is done: rows of `Machine.actions` after the
-# first, whose first word counts them. A step asks for fewer than there are.
-A_DMA, A_RAISE, A_PACKET, A_PAGE = range(4)
-ACTIONS, ACTION_WORDS = 64, 6
+# first, whose first word counts them. A step asks for fewer than there are: at most 77, where a
+# frame header goes to twelve pieces of one byte, each in a page that others show and that is away.
+A_DMA, A_RAISE, A_PACKET, A_PAGE, A_REMAP = range(5)
+ACTIONS, ACTION_WORDS = 96, 6
 
 
 Disk = tuple[np.ndarray[Any, Any], bool]  # uint32 words, read only
@@ -86,11 +96,16 @@ def places_of(disks: Sequence[Disk], unit: int = 1) -> list[Place]:
     return places
 
 
-def build_slots(spec: Any, disks: Sequence[Place]) -> np.ndarray[Any, Any]:
-    """Return the slots of a machine (int64 [SLOTS, SLOT_WORDS]) with its devices, all reset."""
+def build_slots(spec: Any, disks: Sequence[Place], vm: int = 0) -> np.ndarray[Any, Any]:
+    """Return the slots of a machine (int64 [SLOTS, SLOT_WORDS]) with its devices, all reset.
+
+    vm: its number among the virtual machines, which share a subnet or have a network each.
+    """
     from disco_trace.config import cycles
+    from disco_trace.config.machines import joined
 
     machine = spec.machine
+    network = vm if joined(spec) else -1
     slots = np.zeros((SLOTS, SLOT_WORDS), np.int64)
     slots[:, V_DUE] = NEVER
     slots[:, V_MHZ] = machine.clock_mhz
@@ -105,11 +120,20 @@ def build_slots(spec: Any, disks: Sequence[Place]) -> np.ndarray[Any, Any]:
         row = slots[FIRST_PORT + port]
         row[V_KIND] = NETWORK
         row[V_OFFERED] = F_MAC | F_LINK | F_INDIRECT
-        # Locally administered addresses 02:00:00:00:00:01 and up, first byte lowest.
-        row[V_MAC] = 0x02 | (port + 1) << 40
+        row[V_MAC] = port_address(network, port)
         row[V_LATENCY] = cycles(machine.network_latency_ns, machine.clock_mhz)
         row[V_RATE] = machine.network_mbits_per_s
     return slots
+
+
+def port_address(vm: int, port: int) -> int:
+    """Return the address of a port, locally administered, first byte lowest.
+
+    02:00:00:00:00:01 and up; on a subnet of virtual machines 02:00:00:01:00:01 and up, counted
+    through the machines, four for each. vm: −1 for a network of one machine.
+    """
+    number = 1 + port + max(0, vm) * PORTS
+    return 0x02 | (vm >= 0) << 24 | (number >> 8) << 32 | (number & 255) << 40
 
 
 def join_disks(disks: Sequence[Disk]) -> np.ndarray[Any, Any]:

@@ -34,6 +34,7 @@ from disco_trace.machine.slots import (
     A_DMA,
     A_PACKET,
     A_PAGE,
+    A_REMAP,
     BLOCK,
     CHAIN,
     F_VERSION_1,
@@ -119,6 +120,7 @@ from disco_trace.monitor.vcpu import record
 from disco_trace.trace.schema import MONITOR_CAUSES
 
 NETWORK_WORK = MONITOR_CAUSES.index("network")
+REMAP = MONITOR_CAUSES.index("remap")
 
 LINE_BIT = 1 << (8 + IP_VIRTIO)
 
@@ -353,7 +355,8 @@ def raise_line(mc, owner, slot, clock):
     else:
         vm = mc.p[X_O_VM] + owner // SLOTS * VM_WORDS
         mc.mon[vm + VM_LINE_CLOCK] = clock
-        mc.mon[vm + VM_LINE_SLOT] = slot
+        # A wait that it ends goes by this machine's line, whoever the sender was.
+        mc.mon[vm + VM_LINE_SLOT] = owner
     set_line(mc, owner, LINE_BIT)
 
 
@@ -438,7 +441,7 @@ def device_turn(mc, m):
         work = s[S_PENDING]
         s[S_PENDING] = 0
         if monitored:
-            of = slot if what == A_PACKET else owner
+            of = slot if what == A_PACKET or what == A_REMAP else owner
             s[S_CONTEXT] = mc.virtio[of, V_CONTEXT]
             s[S_BASE] = (of // SLOTS * mc.p[X_PAGES]) << 12
         if what == A_DMA:
@@ -456,11 +459,14 @@ def device_turn(mc, m):
                 length -= part
         elif what == A_PAGE:
             record_page(mc, m, cpu, work, action)
+        elif what == A_REMAP:
+            emit(mc, m, cpu, TRAPS, work, REMAP, 0, 0, 0, action[2] << 32, 0)
         elif what == A_PACKET:
-            peer = owner % SLOTS
-            copied = action[3] if action[2] > 0 else 0
-            emit(mc, m, cpu, PACKETS, work, peer, 0, action[2], action[3], 0, 0)
+            peer = owner // SLOTS if monitored else owner
+            emit(mc, m, cpu, PACKETS, work, peer, action[4], action[2], action[3], 0, 0)
             if monitored:
+                arrived = action[2] + action[4] > 0
+                copied = action[3] - 4096 * action[4] if arrived else 0
                 emit(mc, m, cpu, TRAPS, 0, NETWORK_WORK, 0, 0, 0, 0, copied)
         else:
             since = due - v[V_STARTED] + (owner // SLOTS << LINE_SHIFT)

@@ -11,7 +11,7 @@ import numpy as np
 
 from disco_trace.jit import helper, inline
 from disco_trace.machine.actions import ask
-from disco_trace.machine.layout import X_PAGES, X_POOL, X_RAM, X_SHARING
+from disco_trace.machine.layout import G_DUE, X_PAGES, X_POOL, X_RAM, X_SHARING
 from disco_trace.machine.slots import (
     A_DMA,
     A_PAGE,
@@ -51,6 +51,7 @@ from disco_trace.machine.slots import (
     V_DUE,
     V_ISR,
     V_LATENCY,
+    V_LEARNED,
     V_QUEUES,
     V_REQUEST,
     V_STATE,
@@ -155,6 +156,22 @@ def rest(mc, slot):
     """Let a device forget what it was doing."""
     mc.virtio[slot, V_STATE] = IDLE
     mc.virtio[slot, V_DUE] = NEVER
+
+
+@helper
+def switch_off(mc, vm):
+    """Reset the devices of a machine that was switched off: they reach its memory no more."""
+    for slot in range(vm * SLOTS, (vm + 1) * SLOTS):
+        rest(mc, slot)
+        v = mc.virtio[slot]
+        v[V_STATUS] = 0
+        v[V_LEARNED] = 0
+        for queue in range(2):
+            v[V_QUEUES + queue * QUEUE_WORDS + Q_READY] = 0
+    due = NEVER
+    for slot in range(mc.virtio.shape[0]):
+        due = min(due, mc.virtio[slot, V_DUE])
+    mc.g[G_DUE] = due
 
 
 @helper

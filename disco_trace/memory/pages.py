@@ -1,7 +1,7 @@
 """Names of pages: a guest page has its own, or that of a content which several guest pages show.
 
 Memory is shared between machines copy on write (D97, section 4.4): pages of their images, blocks of
-a disk. Everything else in the memory system goes by names. A name is a number: guest
+a disk, messages. Everything else in the memory system goes by names. A name is a number: guest
 pages of all machines densely, then contents. `Memory.alias` follows from the trace's `page_events`
 alone, so that capture and replay agree; a content that no guest page shows any more is dropped
 here, so at most as many names as there are guest pages have frames, whatever a trace contains.
@@ -28,6 +28,7 @@ from disco_trace.trace.schema import PAGE_EVENTS
 
 PAGE_ALLOCATE = PAGE_EVENTS.index("allocate")
 PAGE_MAP = PAGE_EVENTS.index("map")
+PAGE_SHARE = PAGE_EVENTS.index("share")
 PAGE_BREAK = PAGE_EVENTS.index("break")
 PAGE_SWAP_OUT = PAGE_EVENTS.index("swap_out")
 PAGE_SWAP_IN = PAGE_EVENTS.index("swap_in")
@@ -48,10 +49,11 @@ def name_of(m, page):
 def page_event(m, cpu, seq, event, page, content):
     """Do what an event in the life of a guest page does to caches, frames and names.
 
-    `map`: the page shows a content, what it held is dead. `break`: it gets its own name back, with
-    a copy of the content, or the content itself if nobody else shows it. `free`, `zero`: what it
-    holds is dead. `swap_out`, `reclaim`: what it shows leaves memory, written to a disk or dropped;
-    `swap_in`: a disk brings it back.
+    `map`: the page shows a content, what it held is dead. `share`: what it holds becomes a content,
+    in the same frame. `break`: it gets its own name back, with a copy of the content, or the
+    content itself if nobody else shows it. `free`, `zero`: what it holds is dead. `swap_out`,
+    `reclaim`: what it shows leaves memory, written to a disk or dropped; `swap_in`: a disk brings
+    it back.
     """
     pages = m.p[P_PAGES]
     if page < 0 or page >= pages:
@@ -66,10 +68,15 @@ def page_event(m, cpu, seq, event, page, content):
         drop_page(m, name)
     elif event == PAGE_SWAP_IN:
         dma(m, cpu, seq, 1, name_of(m, page) << 12, 4096)
-    elif sharing and event == PAGE_MAP:
+    elif sharing and (event == PAGE_MAP or event == PAGE_SHARE):
         if content < 0 or content >= pages or m.alias[page] == pages + content:
             return
-        forget(m, page)
+        if event == PAGE_MAP:
+            forget(m, page)
+        elif m.alias[page] == page and m.alias[pages + content] == 0:
+            rename(m, cpu, seq, page, pages + content)
+        else:
+            return
         m.alias[page] = pages + content
         m.alias[pages + content] += 1
     elif sharing and event == PAGE_BREAK:

@@ -47,6 +47,7 @@ from disco_trace.machine.layout import (
     X_SHARING,
     X_SLICE,
     X_STLB_SETS,
+    X_SUBNET,
     X_SWAP,
     X_TAGGED,
     X_UNMAPPED,
@@ -144,7 +145,7 @@ def attach(
     program counter and arguments.
     """
     from disco_trace.config import cycles
-    from disco_trace.config.machines import pooled, shares, virtual_machines
+    from disco_trace.config.machines import joined, pooled, shares, virtual_machines
     from disco_trace.config.structure import structure_of
 
     p = mc.p
@@ -175,6 +176,7 @@ def attach(
     sectors = int(p[X_DISK]) // (SECTOR // 4)
     p[X_POOL], p[X_LENDING] = spec.vm.pool_bytes >> PAGE_SHIFT, spec.vm.lending
     p[X_SWAP] = vms * pages + contents
+    p[X_SUBNET] = joined(spec)
     p[X_O_RESIDENT] = p[X_O_PRIVATE] + vms * (sectors // 32 + 1)
     records = (1 + int(p[X_SWAP]) * R_WORDS) * pooled(spec)
     mon = np.zeros(int(p[X_O_RESIDENT]) + records, np.int64)
@@ -206,7 +208,9 @@ def attach(
     mc.cp0[:, STATUS] = 0
     return mc._replace(
         mon=mon,
-        virtio=np.concatenate([build_slots(spec, [images[i] for i in have]) for have in mounted]),
+        virtio=np.concatenate(
+            [build_slots(spec, [images[i] for i in have], vm) for vm, have in enumerate(mounted)]
+        ),
         frames=np.zeros((vms * SLOTS, MOST_FRAME), np.uint8),
         disk=_areas(disks, images, int(p[X_DISK]), vms),
     )

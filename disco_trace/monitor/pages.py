@@ -1,7 +1,7 @@
 """pmap and memmap: which page of memory each guest page shows, and who shows each shared page.
 
 A guest page has memory of its own, at its own number in `ram`, until it shows a *content*: a page
-of an image or a block of a disk, which others may show too and nobody may write.
+of an image, a block of a disk, a page of a message, which others may show too and nobody may write.
 The first store gives the page memory of its own again. Contents stand behind all machines' memory.
 What happens here is recorded by the callers as `page_events`: the memory system follows from those
 (`memory.pages`).
@@ -22,10 +22,11 @@ from disco_trace.machine.layout import (
     X_O_PMAP,
     X_O_POOL,
     X_PAGES,
+    X_POOL,
     X_TLB,
     X_UNMAPPED,
 )
-from disco_trace.monitor.frames import charge_first, place_of, vacate
+from disco_trace.monitor.frames import charge_first, occupy, place_of, vacate
 from disco_trace.monitor.hardware import clear_filter, forget, translates
 from disco_trace.monitor.layout import (
     C_BLOCK,
@@ -96,8 +97,11 @@ def new_content(mc, block):
 
 @helper
 def show(mc, page, content):
-    """Let a guest page show a content; what it held is lost to it."""
-    withdraw(mc, page)
+    """Let a guest page show a content; what it held is lost to it.
+
+    Returns how many CPUs had a translation.
+    """
+    cpus = withdraw(mc, page)
     at = memmap(mc, content)
     vacate(mc, page, NO_FRAME)
     own = mc.p[X_O_PMAP] + page * PMAP_WORDS
@@ -109,6 +113,7 @@ def show(mc, page, content):
     mc.mon[own + PMAP_NEXT] = mc.mon[before]
     mc.mon[before] = page + 1
     mc.mon[at + C_COUNT] += 1
+    return cpus
 
 
 @helper
@@ -161,6 +166,23 @@ def break_share(mc, page):
         mc.ram[(page << 10) + word] = mc.ram[source + word]
         mc.ops[(page << 10) + word] = 0
     return withdraw(mc, page) << 13 | copied
+
+
+@helper
+def share_page(mc, page):
+    """Make what a guest page holds in memory of its own a content, which it then shows.
+
+    Its frame is the content's from then on. Returns how many CPUs had a translation.
+    """
+    content = new_content(mc, 0)
+    target = (mc.p[X_CONTENTS] + content) << 10
+    for word in range(1024):
+        mc.ram[target + word] = mc.ram[(page << 10) + word]
+        mc.ops[target + word] = 0
+    cpus = show(mc, page, content)
+    if mc.p[X_POOL] != 0:
+        occupy(mc, mc.p[X_CONTENTS] + content)
+    return cpus
 
 
 @helper

@@ -184,22 +184,27 @@ def record_moves(mc, m, cpu, work):
 
 @helper
 def record_page(mc, m, cpu, work, action):
-    """Record an event in the life of a page, in a context of its machine, and what it took."""
+    """Record an event in the life of a page, in a context of its machine, and what it took.
+
+    The action's last word: the other machine, the CPUs that were interrupted (from bit 16 on), the
+    other machine's page (from bit 32 on).
+    """
     s = mc.s[cpu]
     context = s[S_CONTEXT]
     base = s[S_BASE]
     event = action[2]
     page = action[3]
     vm = page // mc.p[X_PAGES]
-    taker = action[5] & 0xFFFF
+    other = action[5] & 0xFFFF
+    cpus = action[5] >> 16 & 0xFFFF
     if base != (vm * mc.p[X_PAGES]) << 12:
         s[S_CONTEXT] = context_of(mc, m, vm)
         s[S_BASE] = (vm * mc.p[X_PAGES]) << 12
-    emit(mc, m, cpu, PAGE_EVENT, work, event, page, taker, 4096, action[4], 0)
+    emit(mc, m, cpu, PAGE_EVENT, work, event, page, other, 4096, action[4], action[5] >> 32)
     s[S_CONTEXT] = context
     s[S_BASE] = base
     if event == PAGE_SWAP_IN:
         emit(mc, m, cpu, TRAPS, 0, SWAP, 0, 0, 0, 0, 0)
     elif event == PAGE_SWAP_OUT or event == PAGE_RECLAIM:
         cause = WRITE_OUT if event == PAGE_SWAP_OUT else LEND
-        emit(mc, m, cpu, TRAPS, 0, cause, 0, 0, 0, (action[5] >> 16) << 32, 0)
+        emit(mc, m, cpu, TRAPS, 0, cause, 0, 0, 0, cpus << 32, 0)

@@ -34,6 +34,7 @@ from disco_trace.machine.layout import (
     X_VMS,
 )
 from disco_trace.machine.slots import NEVER
+from disco_trace.machine.virtqueue import switch_off
 from disco_trace.memory.events import (
     BY_DEVICE,
     BY_IPI,
@@ -367,6 +368,7 @@ def end_machine(mc, m, cpu, status):
         mc.g[G_STATUS] = status
     for which in range(mc.mon[vm + VM_FIRST], mc.mon[vm + VM_FIRST] + mc.mon[vm + VM_VCPUS]):
         mc.mon[record(mc, which) + V_STATE] = ENDED
+    switch_off(mc, number)
     leave(mc, number)
     left = 0
     for other in range(mc.p[X_VMS]):

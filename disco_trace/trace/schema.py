@@ -341,7 +341,12 @@ CONTROL: Final = (
         (
             _c(0, "event", "what happened", enum=PAGE_EVENTS),
             _c(1, "guest_page", "guest-physical page number"),
-            _c(2, "other_vm", "the other virtual machine of a share or loan", "uint16"),
+            _c(
+                2,
+                "other_vm",
+                "the other machine of a share or loan, or at the end of a message",
+                "uint16",
+            ),
             _c(3, "bytes", "bytes concerned", unit="bytes"),
             _c(4, "content", "content id of a shared page, or page class"),
             _c(5, "other_page", "the other machine's guest page"),
@@ -391,7 +396,7 @@ CONTROL: Final = (
         (
             _c(0, "peer", "virtual machine at the other end; bare machine: its slot", "uint16"),
             _c(1, "pages_remapped", "aligned full pages passed by remapping", "uint32"),
-            _c(2, "pages_copied", "pages (or parts) copied; 0 too: the packet was lost", "uint32"),
+            _c(2, "pages_copied", "pages (or parts) copied; both 0: the packet was lost", "uint32"),
             _c(3, "bytes", "length", unit="bytes"),
         ),
     ),
@@ -493,7 +498,7 @@ MONITOR_CAUSES: Final = (
     "emulate_load",
     "emulate_store",
     "kseg0",
-    "other0",
+    "remap",
     "other1",
     "other2",
     "other3",

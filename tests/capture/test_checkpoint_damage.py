@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from disco_trace.errors import DiscoError
 from disco_trace.machine import layout as machine
+from disco_trace.machine import slots
 from disco_trace.machine.layout import CPU_STATE
 from disco_trace.memory import layout as memory
 from disco_trace.memory.layout import CPU_WORDS, PAGE_WORDS
@@ -246,6 +247,10 @@ IMPOSSIBLE = {
     "device of the line": (*g(machine.G_LINE_SLOT, 8), "device"),
     "processor": ("machine.cp0", at(machine.PRID, 0), "register 120"),
     "device": ("machine.virtio", at(0, 1), "device in slot 0"),
+    "pages of a frame": (
+        "machine.virtio", at(slots.FIRST_PORT * slots.SLOT_WORDS + slots.V_SOURCES, 2),
+        "pages for another machine",
+    ),
     "register 0": ("machine.gpr", at(0, 1), "register 0"),
     "page mask": ("machine.tlb", at(machine.T_MASK, 1), "page mask"),
     "filter frame": ("machine.filter", used(add=0x0F000000), "frame"),

@@ -57,6 +57,10 @@ def test_pages_followed_by_hand() -> None:
         virtual,
         {"text": 1, "data": 1, "cache": 2},
     )
+    # A page of a message: its sender's, which the receiver shows as well.
+    message = [event(50, 0, 1, "share", 12), event(51, 1, 5, "map", 12)]
+    _, machine = count_pages([*events, *message], touched, {})
+    assert sum(machine.values()) == sum(count_pages(events, touched, {})[1].values()) - 1
 
 
 SMALL = ("machine.ram_bytes=16MiB",)

@@ -86,10 +86,14 @@ const void *file_map(uint32_t file, uint32_t offset, uint32_t bytes); /* whole p
 uint32_t files_sync(void);                                            /* pages written */
 
 /* Messages between the ports of the network, of at most MOST_MESSAGE bytes. A port listens from its
-   first use on and holds four messages; what it has no room for is lost. */
+   first use on and holds four messages; what it has no room for is lost. Ports of this machine have
+   numbers from 0 up. Messages go to addresses and come from them: these are the numbers, too, but
+   where virtual machines share a subnet, MACHINE_PORTS of them are each machine's. */
+#define MACHINE_PORTS 4
 #define MOST_MESSAGE (15 * PAGE_BYTES)
 #define NO_PORT 0xffffffffu
 #define EVERYBODY 0xffffffffu /* all other ports */
+uint32_t message_address(uint32_t port, uint32_t *subnet); /* of a port; whether it is shared */
 int message_send(uint32_t port, uint32_t to, const void *message, uint32_t bytes); /* 0: refused */
 uint32_t message_receive(uint32_t port, void *buffer, uint32_t bytes, uint32_t *from); /* length */
 

@@ -25,8 +25,9 @@
 #define CALL_WRITE_FILE 21 /* (handle, offset, buffer, bytes): bytes written, or ~0 */
 #define CALL_MAP_FILE 22   /* (handle, offset, bytes): address, or 0 */
 #define CALL_SYNC 23       /* (): pages written to the disk */
-#define CALL_SEND 24       /* (port, to, message, bytes): 1, or 0 for a bad port or length */
-#define CALL_RECEIVE 25    /* (port, buffer, bytes): length and sending port, or ~0 */
+#define CALL_SEND 24       /* (port, address, message, bytes): 1, or 0 if refused */
+#define CALL_RECEIVE 25    /* (port, buffer, bytes): length and sender's address, or ~0 */
+#define CALL_ADDRESS 26    /* (port): its address or ~0; 1 if it is on a subnet of machines */
 
 #define INFO_CPUS 0
 #define INFO_NODES 1

@@ -12,7 +12,7 @@ static void put_byte(char byte) {
 /* Write kernel or user text. User text is copied in pieces first: touching it may fault, and a
    fault must not happen under the lock. */
 void console_write(const char *text, uint32_t bytes) {
-  char piece[64];
+  char piece[128]; /* as much as printf writes at once: its lines stay whole */
   while (bytes > 0) {
     uint32_t now = bytes < sizeof piece ? bytes : sizeof piece;
     for (uint32_t i = 0; i < now; i++) piece[i] = text[i];

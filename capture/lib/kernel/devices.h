@@ -62,6 +62,7 @@ void fs_unmap(const uint32_t *pages, uint32_t count);
 
 /* message.c */
 #define MOST_MESSAGE (15 * PAGE_BYTES)
+int port_address(uint32_t port, uint32_t *address, uint32_t *subnet);
 int port_send(uint32_t port, uint32_t to, uint32_t address, uint32_t bytes);
 int port_receive(uint32_t port, uint32_t address, uint32_t bytes, uint32_t *received,
                  uint32_t *from);

@@ -15,7 +15,7 @@ struct headers {
   uint8_t virtio[12];
   uint8_t to[6], from[6];
   uint16_t type;
-  uint16_t port; /* sender */
+  uint16_t sender;
   uint32_t bytes;
 } __attribute__((packed, aligned(4)));
 _Static_assert(sizeof(struct headers) == 32, "one piece");
@@ -23,11 +23,13 @@ _Static_assert(sizeof(struct headers) == 32, "one piece");
 struct buffer {
   struct headers headers __attribute__((aligned(32)));
   uint32_t frames[PAGES];
+  uint32_t part; /* for the last piece of a sent message, if it fills no page; 0: none */
 };
 
 static struct port {
   struct spinlock lock;
   uint32_t state; /* 0 not started, 1 it was, 2 there is no such port */
+  uint8_t address[6];
   struct virtqueue queues[2];
   struct buffer sending, buffers[BUFFERS];
   uint32_t sender;           /* 1 while somebody sends */
@@ -37,13 +39,26 @@ static struct port {
   uint32_t arrivals;
 } ports[MAX_PORTS];
 
+static uint32_t take(void) {
+  uint32_t frame = frame_take(this_cpu());
+  if (frame) mark_class(frame, CLASS_KERNEL);
+  return frame;
+}
+
 static int fill(struct buffer *buffer) {
-  for (uint32_t i = 0; i < PAGES; i++) {
-    buffer->frames[i] = frame_take(this_cpu());
-    if (!buffer->frames[i]) return 0;
-    mark_class(buffer->frames[i], CLASS_KERNEL);
-  }
+  for (uint32_t i = 0; i < PAGES; i++)
+    if (!(buffer->frames[i] = take())) return 0;
   return 1;
+}
+
+static int fill_to_send(struct buffer *buffer) {
+  return fill(buffer) && (buffer->part = take());
+}
+
+/* Return the frame of a message's page. What fills none goes to a frame of its own, because the
+   usual one may still be shown to the last receiver, who gets only whole pages without a copy. */
+static uint32_t frame_for(const struct buffer *buffer, uint32_t page, uint32_t bytes) {
+  return bytes < PAGE_BYTES && buffer->part ? buffer->part : buffer->frames[page];
 }
 
 /* Describe a buffer for the device; return the number of pieces. */
@@ -52,7 +67,7 @@ static uint32_t describe(const struct buffer *buffer, struct piece *pieces, uint
   pieces[count].physical = physical_address(&buffer->headers);
   pieces[count++].bytes = sizeof buffer->headers;
   for (uint32_t i = 0; bytes > 0; i++) {
-    pieces[count].physical = buffer->frames[i] << PAGE_SHIFT;
+    pieces[count].physical = frame_for(buffer, i, bytes) << PAGE_SHIFT;
     pieces[count].bytes = bytes < PAGE_BYTES ? bytes : PAGE_BYTES;
     bytes -= pieces[count++].bytes;
   }
@@ -102,9 +117,12 @@ static struct port *find(uint32_t number) {
   if (port->state == 0) {
     uint32_t device = virtio_find(VIRTIO_NETWORK, number);
     port->state = device && virtio_start(device, port->queues, 2, interrupts[number]) ? 1 : 2;
+    for (uint32_t i = 0; port->state == 1 && i < 6; i++)
+      port->address[i] = (uint8_t)(virtio_config(device, i & 4) >> 8 * (i & 3));
     for (uint32_t i = 0; port->state == 1 && i < BUFFERS; i++)
       if (!fill(&port->buffers[i])) fail(0, "out of memory", EXIT_NO_RESOURCE);
-    if (port->state == 1 && !fill(&port->sending)) fail(0, "out of memory", EXIT_NO_RESOURCE);
+    if (port->state == 1 && !fill_to_send(&port->sending))
+      fail(0, "out of memory", EXIT_NO_RESOURCE);
     for (uint32_t i = 0; port->state == 1 && i < BUFFERS; i++) offer(port, i);
   }
   if (port->state == 1) return port;
@@ -112,19 +130,34 @@ static struct port *find(uint32_t number) {
   return 0;
 }
 
-/* The address that the board gives a port (docs/architecture.md), or everybody's. */
-static void set_address(uint8_t *address, uint32_t port) {
-  for (uint32_t i = 0; i < 6; i++) address[i] = port == EVERYBODY ? 0xff : 0;
-  if (port == EVERYBODY) return;
-  address[0] = 0x02;
-  address[5] = (uint8_t)(port + 1);
+/* Numbers of addresses: the last two bytes count from 1. The network's own are before them
+   (docs/architecture.md): in the fourth, whether virtual machines share it. */
+static uint32_t number_of(const uint8_t *address) { return (address[4] << 8 | address[5]) - 1u; }
+static uint32_t is_subnet(const struct port *port) { return port->address[3]; }
+
+static void set_address(const struct port *port, uint8_t *address, uint32_t number) {
+  for (uint32_t i = 0; i < 6; i++) address[i] = number == EVERYBODY ? 0xff : port->address[i];
+  if (number == EVERYBODY) return;
+  address[4] = (uint8_t)((number + 1) >> 8);
+  address[5] = (uint8_t)(number + 1);
+}
+
+/* Say what address a port has, and whether it is on a subnet of several machines. Return 0 for a
+   port that is not there. */
+int port_address(uint32_t number, uint32_t *address, uint32_t *subnet) {
+  struct port *port = find(number);
+  if (!port) return 0;
+  *address = number_of(port->address);
+  *subnet = is_subnet(port);
+  spin_unlock(&port->lock);
+  return 1;
 }
 
 /* Copy between a buffer's pages and user memory. */
 static void copy(const struct buffer *buffer, uint32_t address, uint32_t bytes, int from_user) {
   for (uint32_t i = 0; bytes > 0; i++) {
     uint32_t now = bytes < PAGE_BYTES ? bytes : PAGE_BYTES;
-    void *page = kernel_address(buffer->frames[i] << PAGE_SHIFT);
+    void *page = kernel_address(frame_for(buffer, i, bytes) << PAGE_SHIFT);
     if (from_user)
       copy_bytes(page, (const void *)address, now);
     else
@@ -134,7 +167,14 @@ static void copy(const struct buffer *buffer, uint32_t address, uint32_t bytes, 
   }
 }
 
-/* Send user memory from a port to another, or to EVERYBODY else; sleep until it is on its way.
+/* Give pages back that a message fills wholly: on a subnet their last receiver may be shown them,
+   and the first store would copy what is dead. */
+static void renew(const struct port *port, uint32_t bytes) {
+  for (uint32_t i = 0; is_subnet(port) && i < bytes / PAGE_BYTES; i++)
+    device_write(MARK_FREED, port->sending.frames[i] << PAGE_SHIFT);
+}
+
+/* Send user memory from a port to an address, or to EVERYBODY else; sleep until it is on its way.
    Return 0 for a port that is not there, or a message that is too long. */
 int port_send(uint32_t number, uint32_t to, uint32_t address, uint32_t bytes) {
   struct port *port = bytes <= MOST_MESSAGE ? find(number) : 0;
@@ -144,11 +184,12 @@ int port_send(uint32_t number, uint32_t to, uint32_t address, uint32_t bytes) {
   spin_unlock(&port->lock); /* the user's memory may fault */
   struct headers *headers = &port->sending.headers;
   for (uint32_t i = 0; i < sizeof headers->virtio; i++) headers->virtio[i] = 0;
-  set_address(headers->to, to);
-  set_address(headers->from, number);
+  set_address(port, headers->to, to);
+  copy_bytes(headers->from, port->address, sizeof headers->from);
   headers->type = MESSAGE_TYPE;
-  headers->port = (uint16_t)number;
+  headers->sender = (uint16_t)number_of(port->address);
   headers->bytes = bytes;
+  renew(port, bytes);
   copy(&port->sending, address, bytes, 1);
   struct piece pieces[1 + PAGES];
   uint32_t count = describe(&port->sending, pieces, bytes);
@@ -164,7 +205,7 @@ int port_send(uint32_t number, uint32_t to, uint32_t address, uint32_t bytes) {
 }
 
 /* Receive a message at a port into user memory, as much of it as there is room for; sleep until
-   there is one. Say how long it was, and which port sent it. Return 0 for a port that is not
+   there is one. Say how long it was, and which address sent it. Return 0 for a port that is not
    there. */
 int port_receive(uint32_t number, uint32_t address, uint32_t bytes, uint32_t *received,
                     uint32_t *from) {
@@ -177,7 +218,7 @@ int port_receive(uint32_t number, uint32_t address, uint32_t bytes, uint32_t *re
   spin_unlock(&port->lock);
   const struct buffer *buffer = &port->buffers[taken];
   *received = buffer->headers.bytes;
-  *from = buffer->headers.port;
+  *from = buffer->headers.sender;
   copy(buffer, address, *received < bytes ? *received : bytes, 0);
   spin_lock(&port->lock);
   offer(port, taken);

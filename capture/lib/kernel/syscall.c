@@ -142,6 +142,9 @@ void system_call(struct cpu *me, struct frame *frame) {
       want(frame, a1, a2, 1);
       if (!port_receive(a0, a1, a2, &result[0], &result[1])) *result = ~0u;
       return;
+    case CALL_ADDRESS:
+      if (!port_address(a0, &result[0], &result[1])) *result = ~0u;
+      return;
     default:
       refuse(me, frame, "unknown system call");
   }

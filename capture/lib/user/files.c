@@ -45,6 +45,15 @@ uint32_t message_receive(uint32_t port, void *buffer, uint32_t bytes, uint32_t *
   return v0;
 }
 
+uint32_t message_address(uint32_t port, uint32_t *subnet) {
+  register uint32_t v0 __asm__("$2") = CALL_ADDRESS;
+  register uint32_t v1 __asm__("$3");
+  register uint32_t a0 __asm__("$4") = port;
+  __asm__ volatile("syscall" : "+r"(v0), "=r"(v1) : "r"(a0) : "memory");
+  if (subnet && v0 != ~0u) *subnet = v1;
+  return v0;
+}
+
 void pages_clean(void *address, size_t bytes) {
   if (!call(CALL_CLEAN, (uint32_t)address, bytes, 0, 0))
     fatal("pages_clean: bad range %x, %u bytes\n", (unsigned)(uintptr_t)address, (unsigned)bytes);

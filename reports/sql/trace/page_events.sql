@@ -31,5 +31,5 @@ COMMENT ON COLUMN page_events.mode IS 'kernel, supervisor, user or refill (insid
 COMMENT ON COLUMN page_events.phase IS 'innermost open phase: the guest''s name for it, or its number; empty for none';
 COMMENT ON COLUMN page_events.guest_page IS 'guest-physical page number (4 KiB pages)';
 COMMENT ON COLUMN page_events.event IS 'allocate, map, share, break, reuse, swap_out, swap_in, lend, reclaim, free, zero or class';
-COMMENT ON COLUMN page_events.other_vm IS 'the other virtual machine of a share or loan';
+COMMENT ON COLUMN page_events.other_vm IS 'the other virtual machine of a share or loan, or at the end of a message';
 COMMENT ON COLUMN page_events.bytes IS 'bytes concerned';
