@@ -57,6 +57,15 @@ def test_pages_followed_by_hand() -> None:
         virtual,
         {"text": 1, "data": 1, "cache": 2},
     )
+    # Nobody shows a dropped content any more: its number is another's, which is in memory.
+    again = [
+        event(50, 0, 3, "free"),
+        event(51, 1, 3, "break"),
+        event(52, 0, 7, "class", 3),
+        event(53, 0, 7, "map", 7),
+    ]
+    _, machine = count_pages([*events, *paging, *again], touched, {0: 2})
+    assert machine == {"text": 2, "data": 1, "cache": 3}
 
 
 SMALL = ("machine.ram_bytes=16MiB",)
