@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from disco_trace.cli.main import main
 from disco_trace.cli.reproduce import KNOWN
 from disco_trace.config import resolve
+from disco_trace.errors import EXIT_INTERRUPTED, DiscoError
 from disco_trace.experiments import captures, footprint, overhead, placement, scaling, services
 from disco_trace.experiments.placement import (
     Case,
@@ -19,6 +21,7 @@ from disco_trace.experiments.placement import (
     Workload,
     read_experiment,
 )
+from disco_trace.requests import CaptureRequest, ExitReason
 from disco_trace.trace.run import Run
 from tests.experiments.test_services import SMALL as SERVICES
 
@@ -323,3 +326,15 @@ def test_descriptions(name: str) -> None:
                 parts = case.published
                 known = parts.exec + parts.local_stall + parts.remote_stall + parts.monitor
                 assert known == pytest.approx(parts.total, abs=0.5)
+
+
+def test_an_interrupted_experiment_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its guest has not failed."""
+
+    def interrupted(request: CaptureRequest) -> SimpleNamespace:
+        return SimpleNamespace(exit_reason=ExitReason.INTERRUPTED, succeeded=False)
+
+    monkeypatch.setattr("disco_trace.capture.capture", interrupted)
+    with pytest.raises(DiscoError, match="interrupted") as raised:
+        captures.capture_now(tmp_path / "t", "hello", (), resolve(), whose="ours")
+    assert raised.value.exit_code == EXIT_INTERRUPTED
