@@ -50,11 +50,15 @@ def captured_before(
     same = list(manifest.guest.args) == list(args) and not diff(from_dict(manifest.config), spec)
     if not (manifest.complete and same and (path / "runs" / "captured" / "run.json").is_file()):
         return False
-    # An image may have been built anew since.
-    from disco_trace.boot import starts_of
+    # An image may have been built anew since, or a disk.
+    from disco_trace.boot import disks_of, starts_of
 
     request = CaptureRequest(guest=guest, args=list(args), spec=spec, out=path)
-    return all(start.image.sha256 == manifest.guest.sha256 for start in starts_of(request))
+    starts = starts_of(request)
+    disks = [disk.sha256 for disk in disks_of(request, starts)]
+    return disks == [disk.sha256 for disk in manifest.guest.disks] and all(
+        start.image.sha256 == manifest.guest.sha256 for start in starts
+    )
 
 
 def capture_now(

@@ -148,6 +148,16 @@ def test_a_trace_of_another_guest_is_not_replaced(
     assert (place / "manifest.json").read_bytes() == before
 
 
+def test_what_is_damaged_can_be_deleted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "reproduce-database-4cpu").mkdir()
+    monkeypatch.setattr(placement, "read_experiment", lambda name: SMALL)
+    code, answer = run(capsys, "fig8", "--traces", str(tmp_path))
+    assert code == 2
+    assert "delete" in answer["error"]["hint"]
+
+
 def test_a_trace_of_an_older_image_is_made_again(tmp_path: Path) -> None:
     spec = resolve(machine="uniprocessor", sets=("machine.ram_bytes=16MiB",))
     path, reused = captures.capture_once("hello", (), spec, tmp_path)
@@ -159,6 +169,20 @@ def test_a_trace_of_an_older_image_is_made_again(tmp_path: Path) -> None:
     manifest.write_text(json.dumps(document))
     assert captures.capture_once("hello", (), spec, tmp_path) == (path, False)
     assert json.loads(manifest.read_text())["guest"]["sha256"] != "0" * 64
+
+
+def test_a_trace_of_an_older_disk_is_made_again(tmp_path: Path) -> None:
+    spec = resolve(machine="uniprocessor", sets=("machine.ram_bytes=16MiB",))
+    args = ("rounds=1", "os.cache=64")
+    path, _ = captures.capture_once("files", args, spec, tmp_path)
+    assert captures.capture_once("files", args, spec, tmp_path) == (path, True)
+    manifest = path / "manifest.json"
+    document = json.loads(manifest.read_text())
+    document["guest"]["disks"][0]["sha256"] = "0" * 64
+    manifest.write_text(json.dumps(document))
+    assert captures.capture_once("files", args, spec, tmp_path) == (path, False)
+    (path / "runs" / "captured" / "run.json").unlink()
+    assert captures.capture_once("files", args, spec, tmp_path) == (path, False)
 
 
 SORT = ("keys=4K", "bits=6")
