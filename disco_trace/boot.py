@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -88,18 +87,23 @@ def disks_of(request: CaptureRequest, starts: list[Start]) -> list[Disk]:
 
 def check_persistent(disks: list[Disk], machines: int) -> None:
     """Raise DiscoError unless each persistent disk is mounted by one machine, which is there."""
-    files = [disk.file for disk in disks if disk.file]
+    # By what they are, not by name: a file may have several.
+    known: set[tuple[int, int]] = set()
     for disk in disks:
-        if disk.file and disk.vm >= machines:
+        if disk.file is None:
+            continue
+        if disk.vm >= machines:
             raise DiscoError(
                 "no such machine to mount a persistent disk", file=disk.file,
                 expected=f"keep@N: with N from 0 to {machines - 1}", found=f"keep@{disk.vm}:",
             )  # fmt: skip
-        if disk.file and files.count(disk.file) > 1:
+        status = disk.file.stat()
+        if (status.st_dev, status.st_ino) in known:
             raise DiscoError(
                 "a persistent disk has one machine that mounts it", file=disk.file,
-                expected="one keep: of a file", found=f"{files.count(disk.file)}",
+                expected="one keep: of a file", found="two",
             )  # fmt: skip
+        known.add((status.st_dev, status.st_ino))
 
 
 def _own_disks(starts: list[Start]) -> dict[str, Disk | None]:
@@ -133,13 +137,13 @@ def mounted(request: CaptureRequest, starts: list[Start], disks: list[Disk]) -> 
 
 def persistent(
     request: CaptureRequest, starts: list[Start], disks: list[Disk]
-) -> list[tuple[Path, int, int]]:
-    """Return of each persistent disk its file, the machine that mounts it, and in which slot."""
+) -> list[tuple[Disk, int, int]]:
+    """Return the persistent disks, each with the machine that mounts it, and in which slot."""
     return [
-        (file, vm, slot)
+        (disks[number], vm, slot)
         for vm, numbers in enumerate(mounted(request, starts, disks))
         for slot, number in enumerate(numbers)
-        if (file := disks[number].file) is not None
+        if disks[number].file is not None
     ]
 
 

@@ -32,7 +32,7 @@ from disco_trace.config import to_dict
 from disco_trace.config.machines import machines_of
 from disco_trace.config.structure import check_captured
 from disco_trace.errors import DiscoError
-from disco_trace.guest.disk import write_back
+from disco_trace.guest.disk import Disk, write_back
 from disco_trace.machine import kernel
 from disco_trace.machine import layout as machine_layout
 from disco_trace.machine.final import registers
@@ -117,6 +117,13 @@ def _cold(request: CaptureRequest) -> _Session:
             expected="no keep: in machine.disks, or no --save-at",
             found="both",
         )
+    for disk in disks:
+        if disk.file and disk.file.is_relative_to(request.out.resolve()):
+            raise DiscoError(
+                "a persistent disk lies in the trace that would be replaced",
+                file=disk.file,
+                hint="write elsewhere with -o",
+            )
     machine = build_machine(request, starts, disks, REF_BUFFER_ROWS)
     _limit(machine, request)
     memory = memory_layout.build(
@@ -184,7 +191,7 @@ class _Session:
         symbols: dict[str, list[Any]],
         resumed: Resumed | None = None,
         guests: Sequence[dict[str, Any]] = (),
-        persistent: Sequence[tuple[Path, int, int]] = (),
+        persistent: Sequence[tuple[Disk, int, int]] = (),
     ) -> None:
         self.request = request
         self.warnings: list[str] = []
@@ -416,11 +423,12 @@ class _Session:
 
     def _write_back(self, reason: ExitReason) -> None:
         """Let persistent disks have what was written to them, if the guest switched itself off."""
-        for file, vm, slot in self.persistent:
-            if reason is ExitReason.POWER_OFF:
-                self.written[str(file)] = write_back(file, disk_of(self.machine, vm, slot))
+        for disk, vm, slot in self.persistent:
+            if disk.file and reason is ExitReason.POWER_OFF:
+                words = disk_of(self.machine, vm, slot)
+                self.written[str(disk.file)] = write_back(disk.file, words, disk.sha256)
             else:
-                self.warnings.append(f"{file} stays as it was: the guest did not power off")
+                self.warnings.append(f"{disk.file} stays as it was: the guest did not power off")
 
     def _dump(self) -> None:
         for dump in self.request.dump:

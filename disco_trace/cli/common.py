@@ -225,6 +225,8 @@ def check_free(path: Path, *, force: bool, what: str) -> None:
         raise DiscoError(
             "not a file", file=path, expected=f"a place for a {what}", found="a device or pipe"
         )
+    if path.is_dir() and what != "trace":
+        raise DiscoError("this is a folder", file=path, expected=f"a place for a {what}")
     if path.exists() and not force:
         raise DiscoError(
             f"this {what} exists already",

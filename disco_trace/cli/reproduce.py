@@ -11,7 +11,7 @@ import typer
 
 from disco_trace.cli import common
 from disco_trace.cli.tables import plain_table
-from disco_trace.errors import DiscoError
+from disco_trace.errors import EXIT_MISTAKE, DiscoError
 
 if TYPE_CHECKING:
     from disco_trace.report.comparison import Comparison
@@ -65,7 +65,13 @@ def reproduce(
         out.set(compile_seconds=common.compile_kernels(out))
         from disco_trace.report.comparison import write_comparison
 
-        found = _RUNS[experiment](out, experiment, folder)
+        try:
+            found = _RUNS[experiment](out, experiment, folder)
+        except DiscoError as error:
+            inside = error.file and Path(error.file).resolve().is_relative_to(folder.resolve())
+            if inside and error.hint is None and error.exit_code == EXIT_MISTAKE:
+                error.hint = "delete a trace that is damaged: it is captured anew"
+            raise
         for figure in found.figures:
             out.show(plain_table(figure.header, figure.rows, left=figure.align))
         write_comparison(page, found.title, found.figures, found.text)

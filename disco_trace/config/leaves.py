@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 from msgspec import inspect
 
-from disco_trace.config.text import parse_number, parse_size
+from disco_trace.config.text import MOST_TEXT, parse_number, parse_size
 from disco_trace.errors import DiscoError
 
 
@@ -82,7 +82,9 @@ class Leaf:
         if self.type is tuple:
             if isinstance(value, str):
                 value = value.split(",") if value else ()
-            texts = isinstance(value, list | tuple) and all(isinstance(v, str) and v for v in value)
+            texts = isinstance(value, list | tuple) and all(
+                isinstance(v, str) and 0 < len(v) <= MOST_TEXT for v in value
+            )
             return tuple(value) if texts else None
         if isinstance(value, bool):
             return None

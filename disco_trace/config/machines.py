@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from disco_trace.config.text import MOST_TEXT
 from disco_trace.errors import DiscoError
 
 if TYPE_CHECKING:
@@ -119,10 +120,18 @@ def read_machines(file: Path, guest: str, args: Sequence[str], cpus: int) -> tup
             found=", ".join(dict.fromkeys(str(machine.guest) for machine in machines)),
         )
     share = max(1, cpus // len(machines))
-    return tuple(
+    texts = tuple(
         VirtualMachine(machine.vcpus or share, machine.guest, machine.args).words
         for machine in machines
     )
+    if (longest := max(map(len, texts))) > MOST_TEXT:
+        raise DiscoError(
+            "too many words for a guest",
+            file=file,
+            expected=f"at most {MOST_TEXT} characters",
+            found=str(longest),
+        )
+    return texts
 
 
 def _machines(table: Any, guest: str, args: Sequence[str]) -> list[VirtualMachine]:

@@ -11,6 +11,7 @@ from typing import Annotated, Final, Literal, get_args
 import msgspec
 from msgspec import Meta
 
+from disco_trace.config.text import MOST_TEXT
 from disco_trace.costs import Prices
 
 KIB: Final = 1024
@@ -40,11 +41,11 @@ Latency = Annotated[int, Meta(ge=0, le=1_000_000)]
 # An image file, or `pattern:SIZE` for numbers that a guest can check; `ro:` before it for a disk
 # that refuses writes. Writes go to the run's own copy, never to the file, but for `keep:FILE` or
 # `keep@N:FILE`: a persistent disk of one machine, written back when the run is over.
-DiskName = Annotated[str, Meta(min_length=1, max_length=4096)]
+DiskName = Annotated[str, Meta(min_length=1, max_length=MOST_TEXT)]
 
 
 # One virtual machine: its guest, its virtual CPUs, its arguments (see `config.machines`).
-MachineWords = Annotated[str, Meta(min_length=1, max_length=4096)]
+MachineWords = Annotated[str, Meta(min_length=1, max_length=MOST_TEXT)]
 
 
 class _Part(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -9,6 +9,8 @@ _SIZE: Final = re.compile(r"\s*([0-9][0-9_]*|0[xX][0-9a-fA-F_]+)\s*([KMG]?i?B?)\
 _UNITS: Final = {"": 1, "B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 # Longer texts are no numbers of ours, and converting them takes time.
 _LONGEST: Final = 40
+# Characters of a text in a list: a disk, a machine.
+MOST_TEXT: Final = 4096
 
 
 def parse_number(text: str) -> int | float:

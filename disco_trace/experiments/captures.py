@@ -10,9 +10,9 @@ import msgspec
 
 from disco_trace.config import Spec, diff, from_dict
 from disco_trace.config.machines import virtual_machines
-from disco_trace.errors import EXIT_BUG, EXIT_GUEST, DiscoError
+from disco_trace.errors import EXIT_BUG, EXIT_GUEST, EXIT_INTERRUPTED, DiscoError
 from disco_trace.paths import data_folder
-from disco_trace.requests import CaptureRequest, CaptureResult, ProgressCallback
+from disco_trace.requests import CaptureRequest, CaptureResult, ExitReason, ProgressCallback
 
 Description = TypeVar("Description", bound=msgspec.Struct)
 
@@ -48,13 +48,17 @@ def captured_before(
             hint=hint,
         )
     same = list(manifest.guest.args) == list(args) and not diff(from_dict(manifest.config), spec)
-    if not (manifest.complete and same and (path / "runs" / "captured").is_dir()):
+    if not (manifest.complete and same and (path / "runs" / "captured" / "run.json").is_file()):
         return False
-    # An image may have been built anew since.
-    from disco_trace.boot import starts_of
+    # An image may have been built anew since, or a disk.
+    from disco_trace.boot import disks_of, starts_of
 
     request = CaptureRequest(guest=guest, args=list(args), spec=spec, out=path)
-    return all(start.image.sha256 == manifest.guest.sha256 for start in starts_of(request))
+    starts = starts_of(request)
+    disks = [disk.sha256 for disk in disks_of(request, starts)]
+    return disks == [disk.sha256 for disk in manifest.guest.disks] and all(
+        start.image.sha256 == manifest.guest.sha256 for start in starts
+    )
 
 
 def capture_now(
@@ -79,6 +83,10 @@ def capture_now(
             progress=progress,
         )
     )
+    if result.exit_reason is ExitReason.INTERRUPTED:
+        raise DiscoError(
+            "interrupted: what was captured before is used again", exit_code=EXIT_INTERRUPTED
+        )
     if not result.succeeded:
         raise DiscoError(
             f"{whose} guest failed",

@@ -7,6 +7,7 @@ its tables.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -188,7 +189,7 @@ def pages_of(trace: Path, machines: int) -> tuple[dict[str, int], dict[str, int]
         written = database.rows(
             "SELECT count(*) AS sectors FROM (SELECT DISTINCT vm, device, block + step AS sector"
             " FROM (SELECT vm, device, block, unnest(range(bytes::BIGINT // 512)) AS step FROM dma"
-            " WHERE op = 'read'))"
+            " WHERE op = 'read' AND device < 4))"
         )[0]["sectors"]
         starts = database.rows(
             "SELECT vm, min(address) AS address FROM _source_symbols"
@@ -209,17 +210,26 @@ class Lives:
     """Hold what became of pages: by machine and guest page, or (-1, number) for a content.
 
     `shown`: the content of a page that has none of its own; `freed`: when it was last given back;
-    `away`: what is on the monitor's swap disk.
+    `away`: what is on the monitor's swap disk; `showing`: how many pages show each content.
     """
 
     shown: dict[tuple[int, int], int] = field(default_factory=dict)
     classes: dict[tuple[int, int], int] = field(default_factory=dict)
     freed: dict[tuple[int, int], int] = field(default_factory=dict)
     away: set[tuple[int, int]] = field(default_factory=set)
+    showing: Counter[int] = field(default_factory=Counter)
 
     def name_of(self, at: tuple[int, int]) -> tuple[int, int]:
         """Return the name of a page: its own, or that of the content that it shows."""
         return (-1, self.shown[at]) if at in self.shown else at
+
+    def _withdraw(self, at: tuple[int, int]) -> None:
+        """Take a page from its content; the number of one that nobody shows is used again."""
+        content = self.shown.pop(at, None)
+        if content is not None:
+            self.showing[content] -= 1
+            if not self.showing[content]:
+                self.away.discard((-1, content))
 
     def follow(self, event: Mapping[str, Any]) -> None:
         """Take the next event in the life of a page."""
@@ -230,9 +240,12 @@ class Lives:
             case "swap_in":
                 self.away.discard(self.name_of(at))
             case "map" | "share":
-                self.shown[at] = int(event["content"])
+                if self.shown.get(at) != int(event["content"]):
+                    self._withdraw(at)
+                    self.shown[at] = int(event["content"])
+                    self.showing[self.shown[at]] += 1
             case "break" | "free" | "zero" as what:
-                self.shown.pop(at, None)
+                self._withdraw(at)
                 self.away.discard(at)
                 if what == "free":
                     self.freed[at] = int(event["seq"])

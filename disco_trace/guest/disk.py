@@ -73,11 +73,13 @@ def open_disk(text: str) -> Disk:
     if keep := KEEP.match(text):
         path = Path(text[keep.end() :])
         found = _map(path, False)
-        if not os.access(path, os.W_OK) or not path.resolve().is_file():
+        # Its folder, too: the file is replaced by a new one.
+        writable = os.access(path, os.W_OK) and os.access(path.resolve().parent, os.W_OK)
+        if not writable or not path.resolve().is_file():
             raise DiscoError(
                 "a persistent disk cannot be written",
                 file=path,
-                expected="a file that may be written",
+                expected="a file that may be written, in a folder that may be",
             )
         return replace(found, file=path.resolve(), vm=int(keep[1] or 0))
     name = text.removeprefix(READ_ONLY)
@@ -112,10 +114,11 @@ def _map(path: Path, read_only: bool) -> Disk:
     return Disk(path.name, words, read_only, sha256)
 
 
-def write_back(file: Path, words: np.ndarray[Any, Any]) -> int:
+def write_back(file: Path, words: np.ndarray[Any, Any], mounted: str | None = None) -> int:
     """Replace a persistent disk's file by its new content; return how many sectors changed.
 
-    All at once: the file has the old content or the new. Raises DiscoError if that fails.
+    All at once: the file has the old content or the new. `mounted`: SHA-256 of what it had when the
+    machine started. Raises DiscoError if it cannot be written, or if others have written to it.
     """
     try:
         old = np.fromfile(file, np.uint32)
@@ -123,6 +126,11 @@ def write_back(file: Path, words: np.ndarray[Any, Any]) -> int:
             raise DiscoError(
                 "a persistent disk has changed its size during the run", file=file,
                 expected=f"{words.nbytes} bytes", found=f"{old.nbytes} bytes",
+            )  # fmt: skip
+        if mounted is not None and hashlib.sha256(old.tobytes()).hexdigest() != mounted:
+            raise DiscoError(
+                "a persistent disk was written by others during the run: it stays as they left it",
+                file=file, expected="what it held when the machine started",
             )  # fmt: skip
         changed = (old != words).reshape(-1, SECTOR // 4).any(axis=1)
         if changed.any():

@@ -117,10 +117,12 @@ def take_frame(mc, page):
     most = mc.mon[vm_at(mc, vm) + VM_USED] - share if at_share else np.int64(0)
     for other in range(mc.p[X_VMS]):
         used = mc.mon[vm_at(mc, other) + VM_USED]
-        if mc.mon[vm_at(mc, other) + VM_ENDED] != 0 and used > 0:
-            # What a machine left that was switched off, others show.
+        ended = mc.mon[vm_at(mc, other) + VM_ENDED] != 0
+        if ended and used > most and mc.p[X_LENDING] != 0:
+            # What a machine left that was switched off, others show. It has no share, but is not
+            # emptied for others' sake: they would do without what they need themselves.
             victim = other
-            most = mc.p[X_POOL]
+            most = used
         elif not at_share and used - share > most:
             victim = other
             most = used - share

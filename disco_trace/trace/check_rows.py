@@ -10,13 +10,27 @@ import numpy as np
 
 from disco_trace.trace.problem import Findings
 from disco_trace.trace.reader import SegmentData
-from disco_trace.trace.schema import CONTROL, MODES, PHASE_EVENTS, REF_KINDS, WAIT_EVENTS
+from disco_trace.trace.schema import (
+    CONTROL,
+    MODES,
+    MONITOR_CAUSES,
+    PHASE_EVENTS,
+    REF_KINDS,
+    WAIT_EVENTS,
+)
 from disco_trace.trace.state import State
 
 _CODE: Final = {kind.name: kind.code for kind in CONTROL}
 _OPEN: Final = PHASE_EVENTS.index("open")
 _BEGIN: Final = WAIT_EVENTS.index("begin")
 _USER: Final = MODES.index("user")
+# Rows that are in a context of their own: where a page or a device belongs.
+_ELSEWHERE: Final = [
+    _CODE[name] for name in ("contexts", "page_events", "dma", "packets", "interrupts")
+]
+_OF_DEVICES: Final = [
+    MONITOR_CAUSES.index(name) for name in ("network", "remap", "swap", "io", "lend")
+]
 # What the rows alone say about a run, to be compared with the accounts that the capture kept.
 TALLIED: Final = (
     "instructions",
@@ -248,11 +262,11 @@ class RowChecker:
     def _modes(self, data: SegmentData, cpu: int, rows: Array) -> None:
         """Check that a row after a return, or an exception, is in the mode that they lead to.
 
-        Only control rows are looked at: the references between share their contexts. An event of a
-        page is in a context of the page's machine, which may be another than the CPU's.
+        Only control rows are looked at: the references between share their contexts. What becomes
+        of a page, and what a device does, is in a context of their machine, not of the CPU.
         """
-        kinds = rows["kind"]
-        rows = rows[(kinds != _CODE["contexts"]) & (kinds != _CODE["page_events"])]
+        of_devices = (rows["kind"] == _CODE["traps"]) & np.isin(rows["a0"], _OF_DEVICES)
+        rows = rows[~np.isin(rows["kind"], _ELSEWHERE) & ~of_devices]
         if not len(rows):
             return
         state = self.states[cpu]

@@ -212,6 +212,8 @@ def test_nothing_is_overwritten_without_force(tmp_path: Path) -> None:
     with pytest.raises(DiscoError, match="exists already"):
         common.check_free(tmp_path, force=False, what="trace")
     for force in (False, True):
+        with pytest.raises(DiscoError, match="this is a folder"):
+            common.check_free(tmp_path, force=force, what="page")
         with pytest.raises(DiscoError, match="a device or pipe"):
             common.check_free(Path(os.devnull), force=force, what="report")
 

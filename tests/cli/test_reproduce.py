@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from disco_trace.cli.main import main
 from disco_trace.cli.reproduce import KNOWN
 from disco_trace.config import resolve
+from disco_trace.errors import EXIT_INTERRUPTED, DiscoError
 from disco_trace.experiments import captures, footprint, overhead, placement, scaling, services
 from disco_trace.experiments.placement import (
     Case,
@@ -19,6 +21,7 @@ from disco_trace.experiments.placement import (
     Workload,
     read_experiment,
 )
+from disco_trace.requests import CaptureRequest, ExitReason
 from disco_trace.trace.run import Run
 from tests.experiments.test_services import SMALL as SERVICES
 
@@ -145,6 +148,16 @@ def test_a_trace_of_another_guest_is_not_replaced(
     assert (place / "manifest.json").read_bytes() == before
 
 
+def test_what_is_damaged_can_be_deleted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "reproduce-database-4cpu").mkdir()
+    monkeypatch.setattr(placement, "read_experiment", lambda name: SMALL)
+    code, answer = run(capsys, "fig8", "--traces", str(tmp_path))
+    assert code == 2
+    assert "delete" in answer["error"]["hint"]
+
+
 def test_a_trace_of_an_older_image_is_made_again(tmp_path: Path) -> None:
     spec = resolve(machine="uniprocessor", sets=("machine.ram_bytes=16MiB",))
     path, reused = captures.capture_once("hello", (), spec, tmp_path)
@@ -156,6 +169,20 @@ def test_a_trace_of_an_older_image_is_made_again(tmp_path: Path) -> None:
     manifest.write_text(json.dumps(document))
     assert captures.capture_once("hello", (), spec, tmp_path) == (path, False)
     assert json.loads(manifest.read_text())["guest"]["sha256"] != "0" * 64
+
+
+def test_a_trace_of_an_older_disk_is_made_again(tmp_path: Path) -> None:
+    spec = resolve(machine="uniprocessor", sets=("machine.ram_bytes=16MiB",))
+    args = ("rounds=1", "os.cache=64")
+    path, _ = captures.capture_once("files", args, spec, tmp_path)
+    assert captures.capture_once("files", args, spec, tmp_path) == (path, True)
+    manifest = path / "manifest.json"
+    document = json.loads(manifest.read_text())
+    document["guest"]["disks"][0]["sha256"] = "0" * 64
+    manifest.write_text(json.dumps(document))
+    assert captures.capture_once("files", args, spec, tmp_path) == (path, False)
+    (path / "runs" / "captured" / "run.json").unlink()
+    assert captures.capture_once("files", args, spec, tmp_path) == (path, False)
 
 
 SORT = ("keys=4K", "bits=6")
@@ -323,3 +350,15 @@ def test_descriptions(name: str) -> None:
                 parts = case.published
                 known = parts.exec + parts.local_stall + parts.remote_stall + parts.monitor
                 assert known == pytest.approx(parts.total, abs=0.5)
+
+
+def test_an_interrupted_experiment_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its guest has not failed."""
+
+    def interrupted(request: CaptureRequest) -> SimpleNamespace:
+        return SimpleNamespace(exit_reason=ExitReason.INTERRUPTED, succeeded=False)
+
+    monkeypatch.setattr("disco_trace.capture.capture", interrupted)
+    with pytest.raises(DiscoError, match="interrupted") as raised:
+        captures.capture_now(tmp_path / "t", "hello", (), resolve(), whose="ours")
+    assert raised.value.exit_code == EXIT_INTERRUPTED

@@ -57,6 +57,7 @@ def test_machines_that_are_alike() -> None:
     ("text", "words"),
     [
         ("", "no [[vm]]"),
+        (f'[[vm]]\nargs = ["{"x" * 5000}"]\n', "at most 4096 characters"),
         ("[vm]\ncount = 1\n", "not a file of virtual machines"),
         ("vm = 3\n", "not a file of virtual machines"),
         ("vm = [3]\n", "not a list of tables"),
@@ -82,7 +83,8 @@ def test_bad_files_are_named(tmp_path: Path, text: str, words: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["radix", ":2", "radix:", "radix:0", "radix:65", "radix:x", "'", " "]
+    "text",
+    ["radix", ":2", "radix:", "radix:0", "radix:65", "radix:x", "'", " ", "r:1 " + 5000 * "x"],
 )
 def test_bad_words_are_refused(text: str) -> None:
     with pytest.raises(DiscoError, match=r"vm\.guests"):

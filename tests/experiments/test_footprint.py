@@ -61,6 +61,15 @@ def test_pages_followed_by_hand() -> None:
     message = [event(50, 0, 1, "share", 12), event(51, 1, 5, "map", 12)]
     _, machine = count_pages([*events, *message], touched, {})
     assert sum(machine.values()) == sum(count_pages(events, touched, {})[1].values()) - 1
+    # Nobody shows a dropped content any more: its number is another's, which is in memory.
+    again = [
+        event(50, 0, 3, "free"),
+        event(51, 1, 3, "break"),
+        event(52, 0, 7, "class", 3),
+        event(53, 0, 7, "map", 7),
+    ]
+    _, machine = count_pages([*events, *paging, *again], touched, {0: 2})
+    assert machine == {"text": 2, "data": 1, "cache": 3}
 
 
 SMALL = ("machine.ram_bytes=16MiB",)

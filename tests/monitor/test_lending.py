@@ -23,6 +23,7 @@ from disco_trace.monitor.layout import (
     VM_USED,
     vm_record,
 )
+from disco_trace.trace.reader import TraceReader
 from disco_trace.trace.schema import MONITOR_CAUSES, PAGE_EVENTS
 from tests.monitor.test_sharing import control_rows, run_to_the_end
 from tests.replay.runs import (
@@ -193,6 +194,21 @@ def test_a_machine_that_ends_leaves_its_frames(tmp_path):
     event, _ = events_of(tmp_path / "t")
     assert (event == EVENTS["lend"]).sum() > 20
     assert (event == EVENTS["swap_out"]).sum() == 0
+
+
+def test_who_outlives_its_twin_keeps_what_both_show(tmp_path):
+    """The twin's image is charged to whoever was first: switched off, it is not emptied.
+
+    Two pages of it that one instruction needs would take turns for ever.
+    """
+    small = "database:1 rows=1K rounds=1 products=200 customers=200"
+    spec = spec_of((small, UNEVEN[0]), "1536KiB")
+    run_guest("database", spec, tmp_path / "t", (), max_instructions=60_000_000)
+    assert TraceReader(tmp_path / "t").manifest.exit_reason == "power-off"
+    event, _ = events_of(tmp_path / "t")
+    assert (event == EVENTS["swap_out"]).sum() > 20
+    assert (event == EVENTS["swap_in"]).sum() < 5000
+    assert_sound(tmp_path / "t")
 
 
 @pytest.mark.parametrize(

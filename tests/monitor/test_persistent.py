@@ -105,7 +105,10 @@ def test_a_run_that_is_cut_off_changes_nothing(tmp_path, image):
 
 
 def test_disks_that_cannot_be(tmp_path, image):
+    other = tmp_path / "other.img"
+    other.hardlink_to(image)
     for text, word in (
+        ([f"keep:{image}", f"keep@1:{other}"], "one machine that mounts it"),
         ([f"keep@3:{image}"], "no such machine"),
         ([f"keep:{image}", f"keep@1:{image}"], "one machine that mounts it"),
         (["keep:pattern:64KiB"], "no disk image"),
@@ -134,3 +137,28 @@ def test_a_failure_leaves_the_old_content(tmp_path, monkeypatch):
     assert file.read_bytes() == bytes(1024)
     with pytest.raises(DiscoError, match="changed its size"):
         write_back(file, words[:128])
+
+
+def test_what_others_wrote_during_the_run_stays(tmp_path, image):
+    """Two runs of one disk: the first to end has written it, the second says that it cannot."""
+    spec = spec_at(1, 1, machine__disks=[f"keep:{image}"])
+    theirs = bytes(image.stat().st_size)
+
+    def write(_):
+        image.write_bytes(theirs)
+
+    with pytest.raises(DiscoError, match="written by others"):
+        run_guest("files", spec, tmp_path / "t", ARGS, on_console=write)
+    assert image.read_bytes() == theirs
+    assert_sound(tmp_path / "t")
+
+
+def test_a_disk_in_the_trace_that_is_replaced(tmp_path, image):
+    """It would be gone with the trace before its new content came."""
+    run_guest("hello", spec_at(1, 1), tmp_path / "t", ())
+    inside = image.rename(tmp_path / "t" / "files.img")
+    spec = spec_at(1, 1, machine__disks=[f"keep:{inside}"])
+    with pytest.raises(DiscoError, match="lies in the trace"):
+        run_guest("files", spec, tmp_path / "t", ARGS, force=True)
+    assert inside.is_file()
+    assert_sound(tmp_path / "t")

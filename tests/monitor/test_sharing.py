@@ -18,6 +18,7 @@ from disco_trace.monitor.layout import (
     PMAP_NAME,
     PMAP_NEXT,
     PMAP_WORDS,
+    POOL_NEXT,
 )
 from disco_trace.replay.kernel import DAMAGED, DONE, REPLAY_DTYPES, replay_segment
 from disco_trace.requests import CaptureRequest
@@ -121,6 +122,12 @@ def run_to_the_end(spec, guest: str, args: tuple[str, ...]):
     starts = starts_of(request)
     m = build_machine(request, starts, disks_of(request, starts), 1 << 16)
     memory = memory_layout.build(spec, contexts=4 * len(m.contexts))
+    finish(m, memory)
+    return m, memory
+
+
+def finish(m, memory):
+    """Run a machine until it is switched off; the guest must be content."""
     m.p[layout.X_EVENTS] = 0
     kernel.start(m, memory)
     while (page := kernel.announce(m, memory, 0)) >= 0:
@@ -130,7 +137,6 @@ def run_to_the_end(spec, guest: str, args: tuple[str, ...]):
         m.g[layout.G_CONSOLE] = 0
         memory.fill[:3] = 0
     assert m.g[layout.G_STATUS] == 0
-    return m, memory
 
 
 @pytest.mark.parametrize("guest", ["radix-sseg", "database-sseg"])
@@ -222,3 +228,18 @@ def test_no_trace_leads_out_of_the_arrays(seed):
     assert placed.sum() <= pages
     assert not placed[pages:][counts == 0].any()
     assert not placed[:pages][~own].any()
+
+
+def test_blocks_are_copied_where_every_page_shows_another():
+    """No content is spare then: a driver can read blocks into all pages, its rings among them."""
+    spec = spec_at(1, 1, **TWO | {"vm__count": 1})
+    args = ["rounds=1", "os.cache=64"]
+    request = CaptureRequest(guest="files", args=args, spec=spec, out=Path("unused"))
+    starts = starts_of(request)
+    m = build_machine(request, starts, disks_of(request, starts), 1 << 16)
+    memory = memory_layout.build(spec, contexts=4 * len(m.contexts))
+    pool, end = int(m.p[layout.X_O_POOL]), int(m.p[layout.X_O_BLOCKS])
+    m.mon[pool + POOL_NEXT] = m.p[layout.X_CONTENTS]
+    before = m.mon[int(m.p[layout.X_O_MEMMAP]) : end].copy()
+    finish(m, memory)
+    assert (m.mon[int(m.p[layout.X_O_MEMMAP]) : end] == before).all()

@@ -83,6 +83,22 @@ def test_a_breach_is_found(tmp_path, change, rule):
     assert rule in {p.rule for p in check(write(tmp_path / "t", change))}
 
 
+@pytest.mark.parametrize("kind", ["packets", "dma", "tlb_ops"])
+def test_what_a_device_does_is_in_a_context_of_its_own(tmp_path, kind):
+    """A row after a return, in another mode: no breach if it is the device's."""
+
+    def follow(refs, pages, events):
+        mine = np.flatnonzero(events["cpu"] == 0)
+        at = int(np.flatnonzero(events["kind"][mine] == CODE["returns"])[0])
+        back, between, after = mine[at : at + 3]
+        events["a2"][back] = events["context"][after] & 3
+        events["kind"][between] = CODE[kind]
+        events["context"][between] = events["context"][after] ^ 1
+
+    rules = {problem.rule for problem in check(write(tmp_path / "t", follow))}
+    assert ("mode" in rules) == (kind == "tlb_ops")
+
+
 def test_an_untouched_trace_is_good(tmp_path):
     assert check(write(tmp_path / "t", lambda *rows: None)) == []
 
