@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from disco_trace.config import to_dict
-from disco_trace.config.machines import VirtualMachine, virtual_machines
+from disco_trace.config.machines import VirtualMachine, deprivileged, virtual_machines
 from disco_trace.errors import DiscoError
 from disco_trace.guest.disk import Disk, open_disk, own_disk
 from disco_trace.guest.elf import Image, load_image
-from disco_trace.guest.resolve import Guest, find_guest, is_path, supervisor_form
+from disco_trace.guest.resolve import Guest, guest_to_run
 from disco_trace.machine import layout as machine_layout
 from disco_trace.machine.arguments import place_arguments
 from disco_trace.machine.layout import Machine
@@ -67,10 +67,7 @@ def starts_of(request: CaptureRequest) -> list[Start]:
 def _start(request: CaptureRequest, machine: VirtualMachine) -> Start:
     spec = request.spec
     word = machine.guest or request.guest
-    guest = find_guest(word)
-    direct = spec.machine.kseg0 == "direct"
-    if spec.monitor.kind != "none" and direct and not is_path(word):
-        guest = supervisor_form(guest)
+    guest = guest_to_run(word, deprivileged=deprivileged(spec))
     image = load_image(guest.image, spec.machine.ram_bytes, name=guest.name, entry=request.entry)
     args = machine.args if machine.guest else tuple(request.args)
     return Start(word, guest, image, args or tuple(guest.arguments))

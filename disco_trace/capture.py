@@ -19,6 +19,7 @@ from disco_trace.boot import (
     disk_of,
     disks_of,
     memory_of,
+    mounted,
     persistent,
     starts_of,
     symbols_of,
@@ -74,13 +75,6 @@ def capture(request: CaptureRequest) -> CaptureResult:
     anything is written.
     """
     check_captured(request.spec)
-    saves = request.save_at is not None or request.resume is not None
-    if saves and request.spec.monitor.kind != "none":
-        raise DiscoError(
-            "checkpoints of virtual machines come with a later version",
-            expected="monitor.kind = none",
-            found=request.spec.monitor.kind,
-        )
     compile_seconds = load(kernel.compile_kernels)
     begin = time.perf_counter()
     keep_freed_memory()
@@ -126,22 +120,24 @@ def _cold(request: CaptureRequest) -> _Session:
             )
     machine = build_machine(request, starts, disks, REF_BUFFER_ROWS)
     _limit(machine, request)
+    main = next(vm for vm, start in enumerate(starts) if start.word == request.guest)
+    machine.p[machine_layout.X_SAVE_VM] = main
     memory = memory_layout.build(
         request.spec, record_misses=True, contexts=4 * len(machine.contexts)
     )
-    main = next(start for start in starts if start.word == request.guest)
     return _Session(
         request,
         machine,
         memory,
-        described(request, main, disks),
+        described(request, starts[main], disks),
         written_config(request, starts, disks),
-        main.image.sha256,
+        starts[main].image.sha256,
         symbols_of(starts),
         guests=[described(request, start, []) for start in starts]
         if request.spec.vm.guests
         else [],
         persistent=persistent(request, starts, disks),
+        mounted=mounted(request, starts, disks),
     )
 
 
@@ -164,6 +160,9 @@ def _resumed(request: CaptureRequest, folder: Path) -> _Session:
     checkpoint = found.checkpoint
     check_guest(request.guest, checkpoint)
     _limit(found.machine, request)
+    names = [guest.name for guest in checkpoint.guests]
+    main = names.index(checkpoint.guest.name) if checkpoint.guest.name in names else 0
+    found.machine.p[machine_layout.X_SAVE_VM] = main
     named = msgspec.to_builtins(checkpoint.guest, str_keys=False)
     return _Session(
         request,
@@ -174,6 +173,8 @@ def _resumed(request: CaptureRequest, folder: Path) -> _Session:
         checkpoint.image,
         found.symbols,
         found,
+        guests=[msgspec.to_builtins(each, str_keys=False) for each in checkpoint.guests],
+        mounted=checkpoint.mounted,
     )
 
 
@@ -192,6 +193,7 @@ class _Session:
         resumed: Resumed | None = None,
         guests: Sequence[dict[str, Any]] = (),
         persistent: Sequence[tuple[Disk, int, int]] = (),
+        mounted: Sequence[Sequence[int]] = (),
     ) -> None:
         self.request = request
         self.warnings: list[str] = []
@@ -210,10 +212,12 @@ class _Session:
         self.base: Counters = []
         self.saved: Path | None = None
         self.persistent = persistent
+        self.mounted = mounted
         self.written: dict[str, int] = {}
         if resumed:
             self.before = dict(resumed.checkpoint.state.rows)
             self.base = resumed.checkpoint.state.base
+            self.consoles.begin(resumed.checkpoint.lines)
         self.instructions = int(machine.g[machine_layout.G_INSTRUCTIONS])
         self.spare = machine_layout.buffers(REF_BUFFER_ROWS)
         self.manifest: dict[str, Any] = {
@@ -373,6 +377,12 @@ class _Session:
             "seeds": self.manifest["seeds"],
             "phase": {"number": mark.number, "name": mark.name},
         }
+        if self.request.spec.monitor.kind != "none":
+            head |= {
+                "guests": self.manifest["guests"],
+                "mounted": [list(disks) for disks in self.mounted],
+                "lines": self.consoles.begun(),
+            }
         save(
             writer.directory / place, machine, self.memory, head, self.symbols,
             rows=made, base=self.base,
@@ -493,6 +503,15 @@ class Consoles:
                 out += self._prefix(vm) + self.lines[vm]
                 self.lines[vm].clear()
         return bytes(out)
+
+    def begun(self) -> list[str]:
+        """Return what each machine has printed of a line that it has not ended."""
+        return [bytes(line).decode("latin-1") for line in self.lines]
+
+    def begin(self, lines: Sequence[str]) -> None:
+        """Go on with lines that machines had begun."""
+        for mine, line in zip(self.lines, lines, strict=False):
+            mine += line.encode("latin-1", errors="replace")
 
     def rest(self) -> bytes:
         """Return the lines that were never ended."""

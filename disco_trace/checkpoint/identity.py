@@ -6,8 +6,9 @@ import hashlib
 from pathlib import Path
 
 from disco_trace.config import Spec, from_dict
+from disco_trace.config.machines import deprivileged
 from disco_trace.errors import DiscoError
-from disco_trace.guest.resolve import find_guest
+from disco_trace.guest.resolve import guest_to_run
 from disco_trace.trace.checkpoint import CHECKPOINT, Checkpoint
 
 
@@ -27,7 +28,8 @@ def check_guest(word: str, checkpoint: Checkpoint) -> None:
             "the checkpoint is of another guest", expected=checkpoint.guest.name, found=named
         )
     try:
-        image = find_guest(word).image
+        spec = from_dict(checkpoint.config)
+        image = guest_to_run(word, deprivileged=deprivileged(spec)).image
         found = hashlib.sha256(image.read_bytes()).hexdigest()
     except (DiscoError, OSError):
         return

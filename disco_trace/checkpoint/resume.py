@@ -12,6 +12,7 @@ import numpy as np
 from disco_trace.checkpoint.identity import saved_spec
 from disco_trace.checkpoint.save import layouts
 from disco_trace.config import Spec
+from disco_trace.config.machines import machines_of
 from disco_trace.config.resumable import check_resumable
 from disco_trace.errors import DiscoError
 from disco_trace.machine import kernel
@@ -98,10 +99,22 @@ def _cold(
         )  # fmt: skip
     # Room that is not touched costs no memory: the slots need only the lengths.
     blank = [(np.broadcast_to(np.uint32(0), size // 4), read_only) for size, read_only in sizes]
-    return machine_layout.build(spec, rows)._replace(
-        contexts=np.zeros(contexts, np.int64),
-        virtio=build_slots(spec, places_of(blank)),
-        disk=np.zeros(max(1, total // 4), np.uint32),
+    if spec.monitor.kind == "none":
+        return machine_layout.build(spec, rows)._replace(
+            contexts=np.zeros(contexts, np.int64),
+            virtio=build_slots(spec, places_of(blank)),
+            disk=np.zeros(max(1, total // 4), np.uint32),
+        )
+    mounted = checkpoint.mounted
+    impossible = [n for disks in mounted for n in disks if n >= len(blank)]
+    if len(mounted) != machines_of(spec) or impossible or any(len(d) > FIRST_PORT for d in mounted):
+        raise DiscoError(
+            "damaged checkpoint: impossible disks", file=file,
+            expected=f"some of {len(blank)} disks for each of {machines_of(spec)} machines",
+            found=str(mounted)[:200],
+        )  # fmt: skip
+    return machine_layout.build(spec, rows, blank, mounted)._replace(
+        contexts=np.zeros(contexts, np.int64)
     )
 
 

@@ -163,3 +163,8 @@ def _whole(table: dict[str, Any], key: str, most: int) -> int:
             found=repr(value)[:80],
         )
     return value
+
+
+def deprivileged(spec: Spec) -> bool:
+    """Tell whether guest kernels run in the supervisor segment, the monitor's own way."""
+    return spec.monitor.kind != "none" and spec.machine.kseg0 == "direct"

@@ -65,6 +65,16 @@ def is_path(guest: str) -> bool:
     return "/" in guest or guest.endswith(".elf")
 
 
+def guest_to_run(word: str, *, deprivileged: bool) -> Guest:
+    """Return the guest that a word names, in the form that the machine runs.
+
+    deprivileged: its kernel must be linked in the supervisor segment; an image that is given by
+    its path is taken as it is. Raises DiscoError as `find_guest`.
+    """
+    guest = find_guest(word)
+    return supervisor_form(guest) if deprivileged and not is_path(word) else guest
+
+
 def supervisor_form(guest: Guest) -> Guest:
     """Return a guest found by name in the form that runs deprivileged, if it has one.
 

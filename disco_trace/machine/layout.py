@@ -33,9 +33,11 @@ from disco_trace.trace.schema import EVENT, PAGE, REF
     X_VCPU_STRIDE, X_O_VCPU, X_O_STLB, X_O_VM, X_TAGGED, X_UNMAPPED,
     X_SHARING, X_CONTENTS, X_O_PMAP, X_O_MEMMAP, X_O_POOL, X_O_BLOCKS, X_O_PRIVATE, X_DISK,
     X_POOL, X_LENDING, X_SWAP, X_O_RESIDENT, X_SUBNET,
+    X_SAVE_VM,
     X_FPU_COSTS,
-) = range(42)  # fmt: skip
-# X_SAVE: the phase at whose next opening the machine stops to be saved, 0 for none.
+) = range(43)  # fmt: skip
+# X_SAVE: the phase at whose next opening, by virtual machine X_SAVE_VM, all is stopped to be saved;
+# 0 for none.
 # X_FPU_COSTS …: what FPU instructions cost, in the order of `fpu.table.COSTS`, then 0 for no cost.
 N_X = X_FPU_COSTS + 10
 # X_MONITOR: 1 with a monitor below the guests. X_RAM and X_PAGES are one machine's. X_O_…: where

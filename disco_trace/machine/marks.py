@@ -29,6 +29,7 @@ from disco_trace.machine.layout import (
     X_POOL,
     X_RAM,
     X_SAVE,
+    X_SAVE_VM,
     X_SHARING,
 )
 from disco_trace.memory.events import (
@@ -94,7 +95,7 @@ def phase_mark(mc, m, cpu, number, work):
         emit(mc, m, cpu, PHASES, work, 0, number, retired, depth + 1, 0, 0)
         s[S_PHASES + depth] = number
         s[S_PHASE_DEPTH] = depth + 1
-        if number == mc.p[X_SAVE]:
+        if number == mc.p[X_SAVE] and s[S_VM] == mc.p[X_SAVE_VM]:
             mc.g[G_SAVE] = 1
     else:
         found = -1

@@ -12,8 +12,16 @@ from typing import Any
 import numpy as np
 
 from disco_trace.machine.block import HEADER, ID_BYTES, T_GET_ID, T_IN, T_OUT
-from disco_trace.machine.layout import G_DUE, G_LINE_SLOT, X_CPUS, X_RAM, Machine
-from disco_trace.machine.network import RECEIVE, TRANSMIT
+from disco_trace.machine.layout import (
+    G_CONTEXTS,
+    G_DUE,
+    G_LINE_SLOT,
+    X_CPUS,
+    X_RAM,
+    X_SUBNET,
+    Machine,
+)
+from disco_trace.machine.network import BY_SENDING, RECEIVE, TRANSMIT
 from disco_trace.machine.slots import (
     C_AT,
     C_COUNT,
@@ -38,6 +46,7 @@ from disco_trace.machine.slots import (
     IDLE,
     LEAST_FRAME,
     MOST_FRAME,
+    MOST_SOURCES,
     MOVE,
     MOVE_PEER,
     NET_HEADER,
@@ -55,7 +64,9 @@ from disco_trace.machine.slots import (
     SECTOR,
     SLOT_WORDS,
     SLOTS,
+    SOURCE_WORDS,
     V_CHAIN,
+    V_CONTEXT,
     V_CPU,
     V_DISK_AT,
     V_DUE,
@@ -66,6 +77,7 @@ from disco_trace.machine.slots import (
     V_LEFT,
     V_LENGTH,
     V_MAC,
+    V_MATCH,
     V_MHZ,
     V_OFFERED,
     V_PEER,
@@ -79,6 +91,7 @@ from disco_trace.machine.slots import (
     V_SECTOR,
     V_SECTORS,
     V_SENT,
+    V_SOURCE,
     V_SOURCES,
     V_STATE,
     V_TYPE,
@@ -97,8 +110,11 @@ FIXED = (
 
 
 def check_slots(mc: Machine, cold: Machine) -> None:
-    """Raise `DiscoError` unless every device is in a state that it can be in."""
-    for slot in range(SLOTS):
+    """Raise `DiscoError` unless every device is in a state that it can be in.
+
+    Slots are counted through all virtual machines.
+    """
+    for slot in range(len(mc.virtio)):
         row, made = mc.virtio[slot], cold.virtio[slot]
         must_equal(ARRAY, f"device in slot {slot}, word", row[list(FIXED)], made[list(FIXED)])
         if row[V_KIND] == 0:
@@ -132,10 +148,10 @@ def _check_slot(mc: Machine, slot: int, row: Row) -> None:
     if state != IDLE:
         _word(row, "time of a device", V_DUE, MOST)
     _word(row, "CPU of a request", V_CPU, int(mc.p[X_CPUS]))
+    _word(row, "context of a driver", V_CONTEXT, 4 * int(mc.g[G_CONTEXTS]))
     _word(row, "interrupt status", V_ISR, 4)
     _word(row, "address of a port", V_LEARNED, 1 << 48)
-    for word in (V_SOURCES, V_REMAPPED):
-        _word(row, "pages for another machine", word, 1)
+    _check_sources(mc, row)
     for queue in range(2):
         _check_queue(mc, row, V_QUEUES + queue * QUEUE_WORDS)
     if state >= GATHER:
@@ -143,6 +159,17 @@ def _check_slot(mc: Machine, slot: int, row: Row) -> None:
         _check_chain(mc, row, V_CHAIN, slot, queue, state == GATHER)
         if state > GATHER:
             (_check_network if network else _check_block)(mc, slot, row, state)
+
+
+def _check_sources(mc: Machine, row: Row) -> None:
+    """Check where the sender's whole pages lie, which another machine may be shown."""
+    count = _word(row, "whole pages of a frame", V_SOURCES, MOST_SOURCES + 1)
+    _word(row, "pages that were shown", V_REMAPPED, MOST_SOURCES + 1)
+    _must(count == 0 or bool(mc.p[X_SUBNET]), "whole pages of a frame", "none without a subnet")
+    sources = row[V_SOURCE : V_SOURCE + SOURCE_WORDS * count].reshape(-1, SOURCE_WORDS)
+    in_range(ARRAY, "place of a page in a frame", sources[:, 0], MOST_FRAME - 4095)
+    in_range(ARRAY, "page to be shown", sources[:, 1], int(mc.p[X_RAM]) - 4095)
+    in_range(ARRAY, "flag of a page to be shown", sources[:, 2], 2)
 
 
 def _in_ram(mc: Machine, address: int, length: int) -> bool:
@@ -240,10 +267,14 @@ def _check_network(mc: Machine, slot: int, row: Row, state: int) -> None:
         _must(found == expected, "cursor of a frame", str(expected), found)
     if state in (FORWARD, GATHER_PEER, MOVE_PEER):
         _must(length >= LEAST_FRAME, "length of a frame", f"at least {LEAST_FRAME}", length)
-        port = _word(row, "receiver of a frame", V_PEER, SLOTS + 1, low=FIRST_PORT)
+        # The end of the sender's network: its machine's slots, or on a subnet everyone's.
+        begin = 0 if mc.p[X_SUBNET] else slot - slot % SLOTS
+        end = len(mc.virtio) if mc.p[X_SUBNET] else begin + SLOTS
+        _word(row, "match of a receiver", V_MATCH, BY_SENDING + 1)
+        port = _word(row, "receiver of a frame", V_PEER, end + 1, low=begin + FIRST_PORT)
         if state == FORWARD:
             return
-        there = port < SLOTS and port != slot and int(mc.virtio[port, V_KIND]) == NETWORK
+        there = port < end and port != slot and int(mc.virtio[port, V_KIND]) == NETWORK
         _must(there, "receiver of a frame", "another port", port)
         _check_chain(mc, row, V_PEER_CHAIN, port, RECEIVE, state == GATHER_PEER)
         if state == MOVE_PEER:

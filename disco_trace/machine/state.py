@@ -69,13 +69,24 @@ from disco_trace.machine.layout import (
     TLB_WORDS,
     X_CPUS,
     X_FILTER,
+    X_MONITOR,
     X_RAM,
+    X_SWAP,
+    X_VMS,
     Machine,
 )
 from disco_trace.machine.slot_state import check_slots
 from disco_trace.machine.slots import NEVER
 from disco_trace.memory.layout import C_CLOCK, CPU_WORDS, P_I_SHIFT, Memory
 from disco_trace.memory.state import MOST, fail, in_range, layout_id, must_equal
+from disco_trace.monitor import layout as monitor_layout
+from disco_trace.monitor.state import (
+    check_monitor,
+    check_names,
+    check_who_runs,
+    open_phases,
+    widest,
+)
 
 # Built from the specification and the request; buffers that are empty, or whose rows are the
 # trace's; scratch.
@@ -92,7 +103,7 @@ NO_LINE = 1 << 32  # the hot loop's fetch line where it has none
 
 def machine_layout_id() -> str:
     """Return the id of the layout of a `Machine`."""
-    return layout_id(layout, slots, fields=SAVED)
+    return layout_id(layout, slots, monitor_layout, fields=SAVED)
 
 
 def saved_arrays(mc: Machine) -> dict[str, Any]:
@@ -112,14 +123,17 @@ def facts(mc: Machine, m: Memory) -> dict[str, Any]:
         "cpus": [_cpu_facts(mc, m, cpu) for cpu in range(int(mc.p[X_CPUS]))],
         "contexts": mc.contexts[:known].tolist(),
         "processes": [
-            [0, asid, int(name) - 1] for asid, name in enumerate(mc.processes) if name > 0
+            [at // ASIDS, at % ASIDS, int(mc.processes[at]) - 1]
+            for at in np.flatnonzero(mc.processes > 0).tolist()
         ],
+        "vcpus": open_phases(mc),
     }
 
 
 def _cpu_facts(mc: Machine, m: Memory, cpu: int) -> dict[str, Any]:
     s = mc.s[cpu]
-    depth = int(s[S_PHASE_DEPTH])
+    # Virtual CPUs have phases of their own (`open_phases`).
+    depth = 0 if mc.p[X_MONITOR] else int(s[S_PHASE_DEPTH])
     return {
         "cycle": int(m.cpu[cpu * CPU_WORDS + C_CLOCK]),
         "retired": int(s[S_RETIRED] + s[S_SINCE] + s[S_PENDING] - s[S_EXTRA]),
@@ -144,6 +158,8 @@ def check_machine(mc: Machine, m: Memory, cold: Machine) -> None:
     for name in SAVED:
         CHECKS[name](mc, cold)
     _fetch_line(mc, m)
+    if mc.p[X_MONITOR]:
+        check_names(mc, m)
 
 
 def _g(mc: Machine, cold: Machine) -> None:
@@ -177,8 +193,13 @@ def _fetch_line(mc: Machine, m: Memory) -> None:
     if int(mc.g[G_RESUME]) == 0 or line == NO_LINE:
         return
     physical = (line + delta) & 0xFFFFFFFF
-    if line % length or physical % length or physical + length > int(mc.p[X_RAM]):
-        fail("machine.g", "fetch line", f"a line below {int(mc.p[X_RAM]):#x}", hex(physical))
+    if line % length or physical % length or physical + length > _memory(mc):
+        fail("machine.g", "fetch line", f"a line below {_memory(mc):#x}", hex(physical))
+
+
+def _memory(mc: Machine) -> int:
+    """Return how many bytes of `ram` the CPUs reach: under a monitor those of all machines."""
+    return int(mc.p[X_SWAP]) << 12 if mc.p[X_MONITOR] else int(mc.p[X_RAM])
 
 
 def _s(mc: Machine, cold: Machine) -> None:
@@ -192,18 +213,17 @@ def _s(mc: Machine, cold: Machine) -> None:
         ("context", S_CONTEXT, 4 * int(mc.g[G_CONTEXTS])),
     ):  # fmt: skip
         in_range("machine.s", name, s[:, index], limit)
-    # The bare machine's: the monitor's state is not saved.
-    for name, word in (
-        ("virtual machine of CPU", S_VM), ("virtual CPU of CPU", S_VCPU),
-        ("virtual CPU of CPU", S_WHICH), ("memory of CPU", S_BASE), ("slice of CPU", S_SLICE),
-        ("regime of CPU", S_REGIME),
-    ):  # fmt: skip
-        must_equal("machine.s", name, s[:, word], cold.s[:, word])
+    who = (S_VM, S_VCPU, S_WHICH, S_BASE, S_SLICE, S_REGIME)
+    if mc.p[X_MONITOR]:
+        check_who_runs(mc)
+    else:
+        for word in who:
+            must_equal("machine.s", "who runs on CPU", s[:, word], cold.s[:, word])
     in_range("machine.s", "phase", s[:, S_PHASES : S_PHASES + PHASE_DEPTH], 1 << 31)
     signed = (S_COUNT_OFFSET, S_RANDOM_ORIGIN)
     in_range("machine.s", "offset", s[:, signed], MOST, low=-MOST)
     times = (S_DEADLINE, S_IPI_AT)
-    in_range("machine.s", "number", np.delete(s, (*signed, *times), axis=1), MOST)
+    in_range("machine.s", "number", np.delete(s, (*signed, *times, *who), axis=1), MOST)
     for word in times:
         ahead = s[:, word]
         in_range("machine.s", "time ahead", ahead[ahead != NEVER], MOST)
@@ -229,13 +249,14 @@ def _filter(mc: Machine, cold: Machine) -> None:
     must_equal("machine.filter", "place of entry", (values >> 32) & (entries - 1), at)
     in_range("machine.filter", "flags", values & 0xFFF, 4)
     cached = values & 2 == 0
-    in_range("machine.filter", "frame", (values & 0xFFFFF000)[cached], int(mc.p[X_RAM]))
+    in_range("machine.filter", "frame", (values & 0xFFFFF000)[cached], _memory(mc))
 
 
 def _contexts(mc: Machine, cold: Machine) -> None:
+    monitored = bool(mc.p[X_MONITOR])
     limits = {
-        "virtual machine": 1,
-        "CPU": len(mc.s),
+        "virtual machine": int(mc.p[X_VMS]) if monitored else 1,
+        "CPU": widest(mc) if monitored else len(mc.s),
         "address space": ASIDS,
         "phase": 1 << 31,
         "process": MAX_NAMES + 2,
@@ -263,7 +284,10 @@ def _cp0(mc: Machine, cold: Machine) -> None:
 
 
 def _mon(mc: Machine, cold: Machine) -> None:
-    must_equal("machine.mon", "word", mc.mon, cold.mon)
+    if mc.p[X_MONITOR]:
+        check_monitor(mc, cold)
+    else:
+        must_equal("machine.mon", "word", mc.mon, cold.mon)
 
 
 def _any_value(mc: Machine, cold: Machine) -> None:

@@ -9,16 +9,20 @@ here, so at most as many names as there are guest pages have frames, whatever a 
 
 from __future__ import annotations
 
+import numpy as np
+
 from disco_trace.jit import helper, inline
 from disco_trace.memory.dma import dma
 from disco_trace.memory.first_level import drop_parts
 from disco_trace.memory.layout import (
     G_REPLICATED,
+    GUEST,
     P_CPUS,
     P_GRANULE_SHIFT,
     P_NAMES,
     P_NODES,
     P_PAGES,
+    P_POLICY,
     PAGE_WORDS,
 )
 from disco_trace.memory.placement import collapse_page
@@ -112,6 +116,8 @@ def rename(m, cpu, seq, old, new):
     """Give a page another name: it keeps its frame, but its lines leave the caches.
 
     Hardware goes by addresses and would keep the second level's; the first level goes by names.
+    Under the policy `guest` each name has a frame of its own: the page is placed there when it is
+    referred to next, as another content may come to stand in its old one.
     """
     nodes = m.p[P_NODES]
     if m.page[old * PAGE_WORDS + G_REPLICATED] != 0:
@@ -125,10 +131,13 @@ def rename(m, cpu, seq, old, new):
             for other in range(m.p[P_CPUS]):
                 if (holders >> other) & 1:
                     drop_parts(m, other, granule, False, False)
-    frame = m.frame_at[old * nodes]
+    frame = np.int64(m.frame_at[old * nodes])
     if frame >= 0:
         drop_frame(m, frame, True)
         m.frame_page[frame] = new
+        if m.p[P_POLICY] == GUEST:
+            m.frame_page[frame] = -1
+            frame = np.int64(-1)
     for node in range(nodes):
         m.frame_at[old * nodes + node] = -1
         m.frame_at[new * nodes + node] = frame

@@ -62,7 +62,9 @@ from disco_trace.memory.layout import (
     P_L2_SHIFT,
     P_L2_STRIDE,
     P_L2_WAYS,
+    P_NAMES,
     P_NODE_FRAMES,
+    P_NODE_SHARE,
     P_NODES,
     P_PAGES,
     P_POLICY,
@@ -73,7 +75,7 @@ from disco_trace.memory.layout import (
 Array = np.ndarray[Any, Any]
 
 # Built from the specification.
-DERIVED = ("p", "alias")
+DERIVED = ("p",)
 # What was counted: a run that goes on from a state counts from there.
 RESULTS = ("heat", "accounts", "interval_base", "misses", "moves", "intervals")
 SCRATCH = ("here",)
@@ -212,7 +214,7 @@ def check_sets(array: str, lines: Array, order: Array, ways: int) -> None:
 
 
 def _l1(m: Memory) -> None:
-    pages = int(m.p[P_PAGES])
+    pages = int(m.p[P_NAMES])
     used = 0
     for name, shift, tags, order, ways in _sides(m):
         lines = (tags >> 1) - 1
@@ -326,7 +328,7 @@ def _dir(m: Memory) -> None:
 
 def _frame_at(m: Memory) -> None:
     p = m.p
-    pages, nodes = int(p[P_PAGES]), int(p[P_NODES])
+    pages, nodes = int(p[P_NAMES]), int(p[P_NODES])
     in_range("memory.frame_at", "frame", m.frame_at, len(m.frame_page), low=-1)
     views = m.frame_at.reshape(pages, nodes)
     placed = views[:, 0] >= 0
@@ -334,11 +336,20 @@ def _frame_at(m: Memory) -> None:
         fail("memory.frame_at", "page", "a frame for every node or none", "both")
     if int(p[P_POLICY]) == GUEST:
         there = np.flatnonzero(placed)
-        must_equal("memory.frame_at", "frame of placed page", views[there, 0], there)
+        must_equal("memory.frame_at", "frame of placed page", views[there, 0], _own(p, there))
+
+
+def _own(p: Array, pages: Array) -> Array:
+    """Return the frames that the policy `guest` gives pages (see `policies.static`)."""
+    contents = pages >= p[P_PAGES]
+    numbers = np.where(contents, pages - p[P_PAGES], pages)
+    nodes = numbers // p[P_NODE_SHARE]
+    first = nodes * p[P_NODE_FRAMES] + numbers - nodes * p[P_NODE_SHARE]
+    return np.where(contents, first + p[P_NODE_SHARE], first)
 
 
 def _frame_page(m: Memory) -> None:
-    pages, nodes = int(m.p[P_PAGES]), int(m.p[P_NODES])
+    pages, nodes = int(m.p[P_NAMES]), int(m.p[P_NODES])
     in_range("memory.frame_page", "page", m.frame_page, pages, low=-1)
     page, node = np.nonzero(m.frame_at.reshape(pages, nodes) >= 0)
     frames = m.frame_at.reshape(pages, nodes)[page, node]
@@ -349,7 +360,7 @@ def _frame_page(m: Memory) -> None:
 
 
 def _page(m: Memory) -> None:
-    pages, nodes = int(m.p[P_PAGES]), int(m.p[P_NODES])
+    pages, nodes = int(m.p[P_NAMES]), int(m.p[P_NODES])
     words = m.page.reshape(pages, PAGE_WORDS)
     in_range("memory.page", "number", words, MOST)
     in_range("memory.page", "flag", words[:, G_REPLICATED], 2)
@@ -391,6 +402,23 @@ def _hot(m: Memory) -> None:
     in_range("memory.hot", "count", m.hot, MOST)
 
 
+def _alias(m: Memory) -> None:
+    """Check the names of guest pages: each its own or a content's, which counts who shows it."""
+    pages = int(m.p[P_PAGES])
+    if int(m.p[P_NAMES]) == pages:
+        return
+    names, counts = m.alias[:pages].astype(np.int64), m.alias[pages:]
+    own = names == np.arange(pages)
+    in_range("memory.alias", "content that a page shows", names[~own], 2 * pages, low=pages)
+    shown = np.bincount(names[~own] - pages, minlength=pages)
+    must_equal("memory.alias", "pages that show content", counts, shown)
+    # A content that nobody shows is nowhere: there are frames for one name a page.
+    unused = pages + np.flatnonzero(shown == 0)
+    unused = np.concatenate([unused, np.flatnonzero(~own)])
+    frames = m.frame_at.reshape(int(m.p[P_NAMES]), int(m.p[P_NODES]))[unused, 0]
+    in_range("memory.frame_at", "frame of a name without a page", frames, 0, low=-1)
+
+
 CHECKS: dict[str, Callable[[Memory], None]] = {
     "cpu": _cpu,
     "fill": _fill,
@@ -405,4 +433,5 @@ CHECKS: dict[str, Callable[[Memory], None]] = {
     "free": _free,
     "page": _page,
     "hot": _hot,
+    "alias": _alias,
 }

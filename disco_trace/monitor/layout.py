@@ -222,7 +222,8 @@ def _areas(
     """Return the images, each from a whole page on, and as much room again for every machine."""
     room = np.zeros(max(1, (1 + vms) * size), np.uint32)
     for (words, _), (at, count, _) in zip(disks, images, strict=True):
-        room[at : at + count] = words
+        if words.any():  # zeros are there, and cost no memory
+            room[at : at + count] = words
     return room
 
 

@@ -79,6 +79,8 @@ def replay(
             return _result(run, path, begin, reader.rows.get("refs", 0), True, fidelity, warnings)
 
     anew = restructured(captured, spec)
+    if anew and reader.start is not None:
+        warnings.append("the trace starts from a checkpoint: the monitor's TLBs begin empty")
     compile_seconds = load(_compile)
     begin += compile_seconds
     from disco_trace.memory.layout import build

@@ -28,8 +28,8 @@ from disco_trace.memory.layout import (
     OWNER_DIRTY,
     P_GRANULE_SHIFT,
     P_L2_SHIFT,
+    P_NAMES,
     P_NODES,
-    P_PAGES,
     PAGE_WORDS,
     Memory,
     build,
@@ -39,8 +39,8 @@ from disco_trace.trace.arrays import read_array
 from disco_trace.trace.reader import TraceReader
 from disco_trace.trace.state import STATE, STATE_FOLDER, State, check_layout
 
-# What belongs to the first level and to the CPUs, whatever lies below.
-_ABOVE = ("l1", "presence", "counts")
+# What belongs to the first level and to the CPUs, whatever lies below; and who shows what.
+_ABOVE = ("l1", "presence", "counts", "alias")
 _PAGE_MAP = ("frame_at", "frame_page", "node_next", "free", "page", "hot")
 _CLOCKS = (C_CLOCK, C_BASE, C_CONTEXT, C_RAISE, C_INTERVAL_START)
 
@@ -130,7 +130,7 @@ def own_dirty_lines(memory: Memory) -> None:
     dirty = memory.presence[1::2]
     granules = np.flatnonzero(dirty)
     address = granules << granule_shift
-    frames = memory.frame_at.reshape(int(p[P_PAGES]), int(p[P_NODES]))[address >> 12, 0]
+    frames = memory.frame_at.reshape(int(p[P_NAMES]), int(p[P_NODES]))[address >> 12, 0]
     frames = frames.astype(np.int64)
     placed = frames >= 0
     first = (frames << 12) | (address & 4095)

@@ -302,14 +302,18 @@ def _given_names(trace: TraceSource) -> list[str | None]:
 def _open_phases(trace: TraceSource) -> pa.Table:
     """Return the phases that a resumed trace starts in, as rows that open them before its first."""
     state = trace.reader.start.state if trace.reader.start else None
+    cpus = state.cpus if state else []
+    where = [(number, cpu.context, cpu.phases) for number, cpu in enumerate(cpus)]
+    if state and state.vcpus:
+        where = [(each.cpu, each.context, each.phases) for each in state.vcpus]
     rows = [
         {
-            "seq": 0, "cycle": cpu.cycle, "cpu": number, "context": cpu.context, "work": 0,
-            "instructions": 0, "event": 0, "phase": phase, "retired": cpu.retired,
+            "seq": 0, "cycle": cpus[number].cycle, "cpu": number, "context": context, "work": 0,
+            "instructions": 0, "event": 0, "phase": phase, "retired": cpus[number].retired,
             "depth": depth + 1,
         }
-        for number, cpu in enumerate(state.cpus if state else ())
-        for depth, phase in enumerate(cpu.phases)
+        for number, context, phases in where
+        for depth, phase in enumerate(phases)
     ]  # fmt: skip
     return pa.Table.from_pylist(rows, SCHEMAS["phases"])
 

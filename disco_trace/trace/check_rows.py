@@ -90,8 +90,7 @@ class RowChecker:
             self.states = [CpuState(cpu.cycle, cpu.waiting, cpu.retired) for cpu in self.start.cpus]
         self.depths = dict.fromkeys(self.vcpus, 0)
         if self.start is not None:
-            # Only the bare machine's state can be saved: virtual CPUs are its CPUs.
-            self.depths |= {(0, n): len(cpu.phases) for n, cpu in enumerate(self.start.cpus)}
+            self.depths |= {who: len(open_) for who, open_ in self.start.open_phases().items()}
         self.tally = np.zeros((self.cpus, self.contexts, len(TALLIED)), np.int64)
         # The row that declares each context id; no row is earlier than "never".
         self.declared = np.full(self.contexts // 4, np.iinfo(np.uint64).max, np.uint64)

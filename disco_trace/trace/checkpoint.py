@@ -45,7 +45,9 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
     """Hold `checkpoint.json`.
 
     `image` is the SHA-256 of the guest's image alone, where `guest.sha256` covers all that was
-    loaded. `config` is the resolved specification that the machine was built from.
+    loaded. `config` is the resolved specification that the machine was built from. Of virtual
+    machines, `guests` are what each runs where they differ, `mounted` which of the guest's disks
+    each has, `lines` what each has printed since its last line ended.
     """
 
     format_version: int
@@ -57,6 +59,9 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
     process_names: list[str]
     symbols: SymbolsPart | None
     state: State
+    guests: list[Guest] = []
+    mounted: list[list[int]] = []
+    lines: list[str] = []
 
 
 def write_checkpoint(

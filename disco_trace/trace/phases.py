@@ -24,8 +24,7 @@ def inner_phases(reader: TraceReader) -> dict[tuple[int, int], set[int]]:
     owners = list(zip(contexts["vm"].tolist(), contexts["vcpu"].tolist(), strict=True))
     stacks: dict[tuple[int, int], list[int]] = defaultdict(list)
     if reader.start is not None:
-        # Only the bare machine's state can be saved: virtual CPUs are its CPUs.
-        stacks.update({(0, n): list(cpu.phases) for n, cpu in enumerate(reader.start.state.cpus)})
+        stacks.update(reader.start.state.open_phases())
     around: dict[tuple[int, int], set[int]] = {}
     for (vm, _), stack in stacks.items():
         for depth, phase in enumerate(stack):

@@ -64,12 +64,23 @@ class CpuState(msgspec.Struct, frozen=True, kw_only=True):
     phases: list[_Small]
 
 
+class VcpuState(msgspec.Struct, frozen=True, array_like=True):
+    """Say where a virtual CPU was: its CPU (or home), its context, its open phases."""
+
+    vm: _Half
+    vcpu: _Half
+    cpu: _Half
+    context: _Small
+    phases: list[_Small]
+
+
 class State(msgspec.Struct, frozen=True, kw_only=True):
     """Describe the state of a machine.
 
     `seq` is the number of the next row; `rows` counts those before it by family, `instructions`
     those of all CPUs. `base` holds what each CPU had counted (see `accounts.per_cpu`). `layout`
-    names, by part of the program, the meaning of the words in its arrays.
+    names, by part of the program, the meaning of the words in its arrays. `vcpus` are those of
+    virtual machines, whose phases stand there and not with the CPUs.
     """
 
     seq: _Count
@@ -81,6 +92,13 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     base: list[dict[str, _Count]]
     layout: dict[str, str]
     arrays: dict[str, ArrayEntry]
+    vcpus: list[VcpuState] = []
+
+    def open_phases(self) -> dict[tuple[int, int], list[int]]:
+        """Return the open phases, outermost first, by (machine, virtual CPU)."""
+        if self.vcpus:
+            return {(each.vm, each.vcpu): list(each.phases) for each in self.vcpus}
+        return {(0, number): list(cpu.phases) for number, cpu in enumerate(self.cpus)}
 
 
 class Mark(msgspec.Struct, frozen=True, kw_only=True):
@@ -202,6 +220,14 @@ def check_state(state: State, file: Path) -> None:
                 file=file,
                 expected=f"below {contexts}",
                 found=str(cpu.context),
+            )
+    for each in state.vcpus:
+        if each.context >= contexts or each.cpu >= len(state.cpus):
+            raise DiscoError(
+                f"virtual CPU {each.vcpu} of machine {each.vm} is where there is nothing",
+                file=file,
+                expected=f"context below {contexts}, CPU below {len(state.cpus)}",
+                found=f"context {each.context}, CPU {each.cpu}",
             )
     if set(state.rows) != set(FAMILIES):
         raise DiscoError(

@@ -72,10 +72,10 @@ def run(checkpoint: Path, seed: int, rounds: int) -> dict[str, int]:
     return ends
 
 
-def main(seed: int, rounds: int) -> None:
-    """Make a checkpoint of a machine whose pages move, and spoil it."""
+def main(seed: int, rounds: int, kind: str = "moving") -> None:
+    """Make a checkpoint of a machine whose pages move, or of virtual ones, and spoil it."""
     with tempfile.TemporaryDirectory() as folder:
-        made = moving(Path(folder) / "t")
+        made = (virtual if kind == "virtual" else moving)(Path(folder) / "t")
         print(run(made, seed, rounds))
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -92,5 +92,19 @@ def moving(path: Path) -> Path:
     return result.checkpoint
 
 
+def virtual(path: Path) -> Path:
+    """Return a checkpoint of crowded machines that share pages, and a pool that is too small."""
+    guests = ("files:2 rounds=1 os.cache=48", "files:1 rounds=1 os.cache=48", "radix:1 keys=2K")
+    spec = spec_at(
+        2, 2, monitor__kind="disco", machine__ram_bytes="4MiB", monitor__slice_us=200,
+        memory__l2__size_bytes="8KiB", vm__count=3, vm__guests=guests, vm__pool_bytes="1280KiB",
+        placement__policy="migrate-replicate", placement__initial="first-touch",
+        placement__trigger_misses=4, placement__sharing_misses=2,
+    )  # fmt: skip
+    result = run_guest("files", spec, path, (), save_at=4)
+    assert result.checkpoint is not None
+    return result.checkpoint
+
+
 if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]))
+    main(int(sys.argv[1]), int(sys.argv[2]), *sys.argv[3:])

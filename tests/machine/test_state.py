@@ -25,7 +25,6 @@ def test_no_field_is_forgotten():
     }  # fmt: skip
     assert set(Memory._fields) - set(memory_state.SAVED) == left_out | {
         "heat", "accounts", "interval_base", "misses", "moves", "intervals",
-        "alias",  # of virtual machines, which cannot be saved
     }  # fmt: skip
     assert set(machine_state.CHECKS) == set(machine_state.SAVED)
     assert set(memory_state.CHECKS) == set(memory_state.SAVED)
