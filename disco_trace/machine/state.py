@@ -49,6 +49,7 @@ from disco_trace.machine.layout import (
     S_LL,
     S_LLADDR,
     S_NPC,
+    S_OPEN,
     S_PC,
     S_PENDING,
     S_PHASE_DEPTH,
@@ -57,9 +58,11 @@ from disco_trace.machine.layout import (
     S_REFILL,
     S_REGIME,
     S_RETIRED,
+    S_SEEN,
     S_SINCE,
     S_SLICE,
     S_SLOT,
+    S_SPECIAL,
     S_VCPU,
     S_VM,
     S_WAITING,
@@ -196,7 +199,8 @@ def _s(mc: Machine, cold: Machine) -> None:
     for name, word in (
         ("virtual machine of CPU", S_VM), ("virtual CPU of CPU", S_VCPU),
         ("virtual CPU of CPU", S_WHICH), ("memory of CPU", S_BASE), ("slice of CPU", S_SLICE),
-        ("regime of CPU", S_REGIME),
+        ("regime of CPU", S_REGIME), ("special page of CPU", S_SPECIAL),
+        ("special page of CPU", S_OPEN), ("special page of CPU", S_SEEN),
     ):  # fmt: skip
         must_equal("machine.s", name, s[:, word], cold.s[:, word])
     in_range("machine.s", "phase", s[:, S_PHASES : S_PHASES + PHASE_DEPTH], 1 << 31)
