@@ -232,6 +232,10 @@ class Monitor(_Part, frozen=True, kw_only=True, forbid_unknown_fields=True):
     slice_us: Annotated[
         int, Meta(ge=10, le=1_000_000, description="time slice of a virtual CPU (assumed)")
     ] = 10_000
+    special_page: Annotated[
+        bool,
+        Meta(description="offer guests privileged registers on a page instead of by traps"),
+    ] = True
 
 
 class Vm(_Part, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -34,6 +34,7 @@ from disco_trace.machine.layout import (
 )
 from disco_trace.machine.translate import ADEL, ADES, MOD, TLBS
 from disco_trace.memory.events import EXCEPTIONS, RETURNS, TRAPS
+from disco_trace.monitor.special import pull
 from disco_trace.trace.schema import MONITOR_CAUSES
 
 INT, SYS, BP, RI, CPU_UNUSABLE, OV, TR, FPE = 0, 8, 9, 10, 11, 12, 13, 15
@@ -58,6 +59,7 @@ def enter_vector(mc, m, cpu, code, missed, pc, slot, vaddr, unit, work):
     """Do what `take` says, in one signature."""
     k = mc.cp0[cpu]
     s = mc.s[cpu]
+    pull(mc, cpu)
     detail = 0
     if code == SYS:
         detail = mc.gpr[cpu, 2]

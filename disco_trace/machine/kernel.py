@@ -143,6 +143,7 @@ from disco_trace.machine.layout import (
     S_SINCE,
     S_SLICE,
     S_SLOT,
+    S_SPECIAL,
     S_VCPU,
     S_WAIT_BASE,
     S_WAITING,
@@ -243,6 +244,7 @@ from disco_trace.monitor.schedule import (
     wait,
     wake_cpu,
 )
+from disco_trace.monitor.special import show_registers
 
 # Operations of CACHE that take a line in; bits of TagLo, as on the 24K.
 I_FILL, I_LOCK, D_LOCK = U(0x14), U(0x1C), U(0x1D)
@@ -576,6 +578,8 @@ def run(mc, m, budget):
                 fire_timer(mc, m, cpu)
             if now + n >= s[S_IPI_AT]:
                 arrive(mc, cpu, now + n)
+            if s[S_SPECIAL] != 0:
+                show_registers(mc, cpu)
             pending = k[CAUSE] & k[STATUS] & 0xFF00
             if pending and k[STATUS] & 7 == 1:
                 take(mc, m, cpu, INT, 0, s[S_PC], s[S_SLOT], 0, 0, n)

@@ -33,9 +33,9 @@ from disco_trace.trace.schema import EVENT, PAGE, REF
     X_VCPU_STRIDE, X_O_VCPU, X_O_STLB, X_O_VM, X_TAGGED, X_UNMAPPED,
     X_SHARING, X_CONTENTS, X_O_PMAP, X_O_MEMMAP, X_O_POOL, X_O_BLOCKS, X_O_PRIVATE, X_DISK,
     X_POOL, X_LENDING, X_SWAP, X_O_RESIDENT, X_SUBNET,
-    X_SAVE_VM,
+    X_SAVE_VM, X_SPECIAL,
     X_FPU_COSTS,
-) = range(43)  # fmt: skip
+) = range(44)  # fmt: skip
 # X_SAVE: the phase at whose next opening, by virtual machine X_SAVE_VM, all is stopped to be saved;
 # 0 for none.
 # X_FPU_COSTS …: what FPU instructions cost, in the order of `fpu.table.COSTS`, then 0 for no cost.
@@ -47,6 +47,7 @@ N_X = X_FPU_COSTS + 10
 # all disks' images. X_POOL: frames for all machines, 0: as many as they have pages. X_LENDING: a
 # machine may take more than its share of them. X_SWAP: pages of `ram` before the swap disk's.
 # X_SUBNET: the ports of all machines are on one network.
+# X_SPECIAL: guests are offered special pages.
 
 # Machine.g, state that belongs to the whole machine.
 (
@@ -80,7 +81,11 @@ PHASE_DEPTH = 12
 # exceptions in a row without a retired instruction: an exception vector that faults itself.
 RUNNING, WAITING, LOCKED = range(3)
 LOCKUP = 1 << 14
-CPU_STATE = S_PHASES + PHASE_DEPTH
+# Its special page (`monitor.special`): 1 + the guest page, of all machines', or 0; 1 while `cp0` is
+# the truth and the page is not; the interrupt lines that the page shows.
+S_SPECIAL = S_PHASES + PHASE_DEPTH
+S_OPEN, S_SEEN = S_SPECIAL + 1, S_SPECIAL + 2
+CPU_STATE = S_SPECIAL + 3
 
 HI, LO = 32, 33
 GPR_WORDS = 40

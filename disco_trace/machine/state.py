@@ -49,6 +49,7 @@ from disco_trace.machine.layout import (
     S_LL,
     S_LLADDR,
     S_NPC,
+    S_OPEN,
     S_PC,
     S_PENDING,
     S_PHASE_DEPTH,
@@ -57,9 +58,11 @@ from disco_trace.machine.layout import (
     S_REFILL,
     S_REGIME,
     S_RETIRED,
+    S_SEEN,
     S_SINCE,
     S_SLICE,
     S_SLOT,
+    S_SPECIAL,
     S_VCPU,
     S_VM,
     S_WAITING,
@@ -213,7 +216,9 @@ def _s(mc: Machine, cold: Machine) -> None:
         ("context", S_CONTEXT, 4 * int(mc.g[G_CONTEXTS])),
     ):  # fmt: skip
         in_range("machine.s", name, s[:, index], limit)
-    who = (S_VM, S_VCPU, S_WHICH, S_BASE, S_SLICE, S_REGIME)
+    who = (
+        S_VM, S_VCPU, S_WHICH, S_BASE, S_SLICE, S_REGIME, S_SPECIAL, S_OPEN, S_SEEN,
+    )  # fmt: skip
     if mc.p[X_MONITOR]:
         check_who_runs(mc)
     else:

@@ -59,6 +59,7 @@ from disco_trace.monitor.layout import (
     VM_WORDS,
 )
 from disco_trace.monitor.schedule import end_machine
+from disco_trace.monitor.special import give_page, offered, pull
 from disco_trace.monitor.vcpu import record
 from disco_trace.trace.schema import MONITOR_CAUSES
 
@@ -77,6 +78,7 @@ def guest_device(mc, m, cpu, op, w, va, physical, access, pc, work):
     """
     r = mc.gpr[cpu]
     rt = rt_of(w)
+    pull(mc, cpu)
     mc.s[cpu, S_DATA] += 1
     if access == A_LOAD:
         emit(mc, m, cpu, TRAPS, work, EMULATE_LOAD, pc, np.int64(va), 0, 0, 0)
@@ -144,6 +146,8 @@ def guest_read(mc, cpu, physical):
     if block == CPU_BLOCK:
         if offset == 0x20:
             return mc.mon[vm + VM_LINE]
+        if offset == 0x24:
+            return offered(mc)
         return cpu_block_read(mc, cpu, offset, mc.mon[vm + VM_VCPUS])
     if block == VIRTIO:
         return virtio_read(mc.virtio[slot_of(mc, cpu, physical)], physical & 0x1FC)
@@ -172,6 +176,8 @@ def guest_write(mc, m, cpu, physical, value):
             clear_interrupt(mc, m, cpu, 0)
         if offset == 0x20 and value < mc.mon[vm + VM_VCPUS]:
             lead_virtual_line(mc, number, value)
+        if offset == 0x24:
+            give_page(mc, cpu, value)
     elif block == VIRTIO:
         device_store(mc, m, cpu, slot_of(mc, cpu, physical), physical & 0x1FC, value, 0)
     elif block == MARKS:

@@ -18,6 +18,7 @@ from disco_trace.monitor.software import (
     drop_everything,
     inserts,
 )
+from disco_trace.monitor.special import pull
 from disco_trace.trace.schema import MONITOR_CAUSES
 
 PRIVILEGED = MONITOR_CAUSES.index("privileged")
@@ -36,6 +37,7 @@ CPU_NUMBER, CYCLE_COUNTER, LAST, USER_LOCAL = 0, 2, 3, 29
 @helper
 def trap_privileged(mc, m, cpu, op, pc, work):
     """Record the trap of a privileged instruction that the monitor emulates."""
+    pull(mc, cpu)
     cause = PRIVILEGED
     entries = 0
     if op == O_TLBWI or op == O_TLBWR:

@@ -62,6 +62,7 @@ from disco_trace.monitor.layout import (
 from disco_trace.monitor.pages import break_share, shown_content, shows_content
 from disco_trace.monitor.paging import bring_in, record_moves
 from disco_trace.monitor.software import enter, find
+from disco_trace.monitor.special import is_special, special_pair
 from disco_trace.monitor.vcpu import record
 from disco_trace.trace.schema import MONITOR_CAUSES
 
@@ -135,8 +136,8 @@ def fault(mc, m, cpu, mode, vaddr, access, pc, work):
     """Find what an address that the hardware TLB does not map means to the guest.
 
     In this order: a segment that is not mapped, the guest's own TLB, the software TLB, the page
-    that the monitor maps for a start in the supervisor segment. Memory is entered in the hardware
-    TLB, with a `traps` row; an exception that is the guest's own comes back for it.
+    that the monitor maps for a start in the supervisor segment, the special page. Memory is entered
+    in the hardware TLB, with a `traps` row; an exception that is the guest's own comes back for it.
     """
     k = mc.cp0[cpu]
     asid = k[ENTRYHI] & 255
@@ -144,6 +145,7 @@ def fault(mc, m, cpu, mode, vaddr, access, pc, work):
     hi = (vaddr & 0xFFFFE000) | asid
     cause = TLB_FAULT
     entry = -1
+    special = False
     if kernel and vaddr < 0x80000000 and k[STATUS] & 4:
         lo0, lo1 = direct(vaddr, 2)
         cause = DIRECT
@@ -169,6 +171,9 @@ def fault(mc, m, cpu, mode, vaddr, access, pc, work):
                 lo1 = mc.mon[pair + K_LO1]
             elif mc.mon[at + V_BOOT] != 0 and kernel and vaddr >> 13 == mc.mon[at + V_BOOT_PAGE]:
                 lo0, lo1 = direct(vaddr & 0x1FFFFFFF, 3)
+            elif kernel and is_special(mc, cpu, vaddr):
+                lo0, lo1 = special_pair(mc, cpu)
+                special = True
             else:
                 return -(missed | MISSED)
     lo = lo1 if vaddr & 4096 else lo0
@@ -186,7 +191,7 @@ def fault(mc, m, cpu, mode, vaddr, access, pc, work):
         if mc.actions[0, 0] != 0:
             work = record_moves(mc, m, cpu, work)
             trapped = TRAPPED
-    if access == A_STORE and shows_content(mc, page):
+    if (access == A_STORE or special) and shows_content(mc, page):
         trap_copy(mc, m, cpu, pc, vaddr, page, work)
         work = 0
         trapped = TRAPPED

@@ -46,6 +46,7 @@ from disco_trace.machine.layout import (
     X_RAM,
     X_SHARING,
     X_SLICE,
+    X_SPECIAL,
     X_STLB_SETS,
     X_SUBNET,
     X_SWAP,
@@ -159,6 +160,7 @@ def attach(
     p[X_TAGGED] = structure.tlb == "tagged"
     p[X_UNMAPPED] = structure.kernel == "unmapped"
     p[X_STLB_SETS], p[X_VCPU_STRIDE] = sets, stride
+    p[X_SPECIAL] = spec.monitor.special_page
     p[X_SLICE] = max(1, cycles(spec.monitor.slice_us * 1000, spec.machine.clock_mhz))
     p[X_O_VCPU] = int(p[X_CPUS]) * HW_WORDS
     p[X_O_STLB] = p[X_O_VCPU] + vcpus * stride

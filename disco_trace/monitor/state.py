@@ -25,14 +25,17 @@ from disco_trace.machine.layout import (
     S_IPI_AT,
     S_IPI_LAST,
     S_NPC,
+    S_OPEN,
     S_PC,
     S_PHASE_DEPTH,
     S_PHASES,
     S_RANDOM_ORIGIN,
     S_REFILL,
     S_REGIME,
+    S_SEEN,
     S_SLICE,
     S_SLOT,
+    S_SPECIAL,
     S_VCPU,
     S_VM,
     S_WAITING,
@@ -217,8 +220,23 @@ def check_who_runs(mc: Machine) -> None:
     size = int(p[X_PAGES]) << 12
     must_equal("machine.s", "memory of CPU", s[busy, S_BASE], machine[busy] * size)
     in_range("machine.s", "memory", s[:, S_BASE], int(p[X_VMS]) * size)
+    _check_special("machine.s", mc, s)
+    must_equal("machine.s", "machine of special page", *_specials(mc, s[busy]))
     idle = which == NOBODY
     must_equal("machine.s", "wait of idle CPU", s[idle, S_WAITING], np.full(idle.sum(), WAITING))
+
+
+def _check_special(array: str, mc: Machine, s: Array) -> None:
+    """Check what CPUs know of special pages (`monitor.special`), and whose they are."""
+    in_range(array, "special page", s[:, S_SPECIAL], int(mc.p[X_CONTENTS]) + 1)
+    in_range(array, "flag of a special page", s[:, S_OPEN], 2)
+    in_range(array, "lines of a special page", s[:, S_SEEN], 1 << 16)
+
+
+def _specials(mc: Machine, s: Array) -> tuple[Array, Array]:
+    """Return whose special pages are, and whose they must be: the running machine's."""
+    own = s[s[:, S_SPECIAL] != 0]
+    return (own[:, S_SPECIAL] - 1) // int(mc.p[X_PAGES]), own[:, S_VM]
 
 
 def _check_virtual_cpus(mc: Machine, cold: Machine) -> None:
@@ -261,6 +279,8 @@ def _check_saved(mc: Machine, s: Array, made: Array) -> None:
         ("context", S_CONTEXT, 4 * int(mc.g[CONTEXTS])),
     ):  # fmt: skip
         _words(f"{name} of a virtual CPU", s[:, word], limit)
+    _check_special(ARRAY, mc, s)
+    must_equal(ARRAY, "machine of special page", *_specials(mc, s))
     _words("phase of a virtual CPU", s[:, S_PHASES : S_PHASES + PHASE_DEPTH], 1 << 31)
     for word in (S_COUNT_OFFSET, S_RANDOM_ORIGIN):
         _words("offset of a virtual CPU", s[:, word], MOST, low=-MOST)

@@ -23,13 +23,16 @@ from disco_trace.machine.layout import (
     S_LL,
     S_LLADDR,
     S_NPC,
+    S_OPEN,
     S_PC,
     S_PHASE_DEPTH,
     S_PHASES,
     S_RANDOM_ORIGIN,
     S_REFILL,
     S_REGIME,
+    S_SEEN,
     S_SLOT,
+    S_SPECIAL,
     S_VCPU,
     S_VM,
     S_WHICH,
@@ -52,11 +55,13 @@ from disco_trace.monitor.layout import (
     V_STATE,
     V_TLB,
 )
+from disco_trace.monitor.special import pull
 
 # Words of a CPU's state that go with the virtual CPU.
 OWN = (
     S_PC, S_NPC, S_SLOT, S_DEADLINE, S_COUNT_OFFSET, S_REFILL, S_CONTEXT, S_RANDOM_ORIGIN, S_VM,
     S_VCPU, S_WHICH, S_BASE, S_REGIME, S_IPI_AT, S_IPI_LAST, S_PHASE_DEPTH,
+    S_SPECIAL, S_OPEN, S_SEEN,
     *range(S_PHASES, S_PHASES + PHASE_DEPTH),
 )  # fmt: skip
 
@@ -73,6 +78,7 @@ def put_away(mc, m, cpu):
     mon = mc.mon
     which = mc.s[cpu, S_WHICH]
     at = record(mc, which)
+    pull(mc, cpu)
     for word in OWN:
         mon[at + V_S + word] = mc.s[cpu, word]
     for word in range(GPR_WORDS):

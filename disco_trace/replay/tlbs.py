@@ -31,6 +31,7 @@ from disco_trace.trace.schema import (
     MONITOR_CAUSES,
     PAGE_KINDS,
     SCHEDULE_EVENTS,
+    SPECIAL,
     TLB_OPS,
 )
 
@@ -57,11 +58,12 @@ PAIR = TAGS | EMPTY | 0xFFFFE000
 
 # A virtual CPU: pages of its machine; the last TLBP hit; the page that the monitor maps at its
 # start; the CPU it ran on last; the lowest entry that TLBWR replaced; state of the random choice
-# of entries; whether its recorded handler is one that would not have run (2: it is about to).
+# of entries; whether its recorded handler is one that would not have run (2: it is about to);
+# whether the monitor maps a special page.
 (
-    U_PAGES, U_PROBE, U_PROBE_HI, U_BOOT, U_BOOT_PAGE, U_LAST, U_WIRED, U_RANDOM, U_SKIP,
-) = range(9)  # fmt: skip
-VCPU_WORDS = 9
+    U_PAGES, U_PROBE, U_PROBE_HI, U_BOOT, U_BOOT_PAGE, U_LAST, U_WIRED, U_RANDOM, U_SKIP, U_SPECIAL,
+) = range(10)  # fmt: skip
+VCPU_WORDS = 10
 BOOT_UNKNOWN, BOOT_MAPPED, BOOT_OVER = range(3)
 
 TLB_WORDS = 4  # EntryHi, PageMask, EntryLo0, EntryLo1
@@ -450,6 +452,9 @@ def resolve(t, p, cpu, v, vaddr, asid, store):
     if t[u + U_BOOT] == BOOT_MAPPED and vaddr >> 13 == t[u + U_BOOT_PAGE]:
         insert(t, p, cpu, hi, np.int64(7), np.int64(7))
         return True
+    if t[u + U_SPECIAL] != 0 and vaddr & 0xFFFFF000 == SPECIAL:
+        enter(t, p, cpu, v, np.int64(-1), hi, np.int64(1), np.int64(7))
+        return True
     return False
 
 
@@ -606,11 +611,16 @@ def restructure(t, p, place, which, asids, p_seq, p_cpu, p_context, p_kind, p_va
                 store = False
                 if j < p_seq.shape[0] and p_seq[j] == row["seq"] + np.uint64(1):
                     store = p_cpu[j] == row["cpu"] and p_kind[j] == STORE
-                unknown = a0 == TLB_FAULT and t[u + U_BOOT] == BOOT_UNKNOWN
+                special = vaddr & 0xFFFFF000 == SPECIAL
+                unknown = a0 == TLB_FAULT and (special or t[u + U_BOOT] == BOOT_UNKNOWN)
                 if unknown and own(t, p, CAPTURED, v, vaddr, asid) < 0:
                     if kept(t, p, CAPTURED, v, vaddr, asid, store) < 0:
-                        t[u + U_BOOT] = BOOT_MAPPED
-                        t[u + U_BOOT_PAGE] = vaddr >> 13
+                        # A page that the monitor maps of its own accord.
+                        if special:
+                            t[u + U_SPECIAL] = 1
+                        else:
+                            t[u + U_BOOT] = BOOT_MAPPED
+                            t[u + U_BOOT_PAGE] = vaddr >> 13
                 cause = access(t, p, cpu, v, vaddr, asid, store, a0 == DIRECT)
                 if cause == HIT:
                     silence(events, e)

@@ -472,6 +472,10 @@ METRICS: Final = (
     "refused_moves",
     "data_references",
 )
+# Where a monitor shows a guest's kernel its special page: the last page of the supervisor segment,
+# which LUI and one access reach.
+SPECIAL: Final = 0xDFFFF000
+
 # Monitor time by cause follows the metrics: index len(METRICS) + cause.
 MONITOR_CAUSES: Final = (
     "migrate",

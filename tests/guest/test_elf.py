@@ -75,7 +75,8 @@ def test_symbols_of_a_real_image():
     by_name = {symbol.name: symbol for symbol in image.symbols}
     assert by_name["tlb_refill"].address == 0x80000000
     assert by_name["tlb_refill"].size == 22 * 4
-    assert by_name["_start"].address == 0x80001000
+    assert by_name["special_vectors"].address == 0x80001000
+    assert by_name["_start"].address == 0x80001190
     assert by_name["main"].type == "func"
     assert 0x00400000 <= by_name["main"].address < 0x00800000
     assert by_name["kernel_root"].type == "data"

@@ -206,7 +206,8 @@ def test_processes_and_their_memory_have_names(tmp_path):
             "machine 1", "machine 2",
         }  # fmt: skip
         pages = column("SELECT DISTINCT symbol FROM page_heat")
-        assert {"gates", "states", "directory", "caches", "latest"} <= pages
+        # Not all: what ended processes leave, others fill, and a page is named by its most use.
+        assert {"gates", "directory", "caches", "latest"} <= pages
         phases = "SELECT DISTINCT process FROM refs WHERE phase = '{}'"
         assert column(phases.format("simulate")) == names - {"kernel", "engineering"}
         assert column(phases.format("netlist")) == {"engineering"}

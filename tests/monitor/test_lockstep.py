@@ -40,7 +40,12 @@ def nonsense(seed: int, stretches: int) -> int:
 
     def pair() -> tuple[Board, Guest]:
         guest = Guest(
-            "monitor.stlb_entries=0", "machine.network_ports=0", *sets, cpus=cpus, rows=4000
+            "monitor.stlb_entries=0",
+            "machine.network_ports=0",
+            "monitor.special_page=false",
+            *sets,
+            cpus=cpus,
+            rows=4000,
         )
         return Board("machine.network_ports=0", *sets, cpus=cpus, rows=4000), guest
 

@@ -24,13 +24,16 @@ from disco_trace.monitor.layout import (
     V_BOOT,
     V_BOOT_PAGE,
     V_CPU,
+    V_GPR,
     V_LAST,
+    V_S,
     V_TLB,
     V_VM,
     VM_BASE,
     VM_PAGES,
     vm_record,
 )
+from disco_trace.monitor.special import SPECIAL
 from disco_trace.requests import CaptureRequest
 from disco_trace.trace.writer import REF_BUFFER_ROWS
 from tests.monitor.guest import Guest
@@ -111,6 +114,9 @@ def check_hardware(m: layout.Machine) -> int:
             if 0x80000000 <= page < 0xC0000000:
                 continue
             mapped = {number + first for number in owners[which].maps(page)}
+            if page == SPECIAL & 0xFFFFE000:
+                own = m.s[cpu] if m.mon[at + V_CPU] == cpu else m.mon[at + V_S : at + V_GPR]
+                mapped.add(int(own[layout.S_SPECIAL]) - 1)
             assert {lo >> 6 for lo in halves} <= mapped, (cpu, which, hex(page))
     return away
 

@@ -4,7 +4,7 @@
    0x00000000             exception vectors (refill +0x000, general +0x180)
    0x00001000             kernel image: text, data, bss
    behind it              pages for page tables and the threads' kernel stacks, growing up
-   ... 0x00200000         the CPUs' own stacks for boot and idling, 8 KiB each, CPU 0 at the top
+   ... 0x00200000         the CPUs' own stacks for boot and idling, a page each, CPU 0 at the top
    0x00200000             user image (text, then data), loaded by the board
    behind it              frames for demand-zero and copied pages, handed out in ascending order
    last page of RAM       arguments, put there by the board
@@ -27,7 +27,7 @@
 #define LINE_BYTES 128 /* second-level line: what must not be shared falsely */
 
 #define KERNEL_WINDOW 0x00200000 /* physical end of image, tables and stacks */
-#define KERNEL_STACK_SHIFT 13
+#define KERNEL_STACK_SHIFT 12
 #define KERNEL_STACKS_TOP (KERNEL_BASE + KERNEL_WINDOW)
 #define RAM_MAX 0x10000000
 
@@ -48,6 +48,7 @@
 #define CPU_RAISE 0x1f002010
 #define CPU_CLEAR 0x1f002014
 #define DEVICE_LINE_CPU 0x1f002020 /* who gets the interrupts of virtio devices: CPU 0 at first */
+#define CPU_SPECIAL 0x1f002024 /* read where a monitor shows a special page (0: none), write its memory */
 #define MARK_ALLOCATED 0x1f003000
 #define MARK_FREED 0x1f003004
 #define MARK_ZERO 0x1f003008

@@ -11,7 +11,7 @@ void clock_boot(struct cpu *me) {
 
 /* Take a timer interrupt: writing Compare clears it. Ticks that were missed are made up for. */
 void clock_tick(struct cpu *me) {
-  uint32_t compare = READ_CP0(CP0_COMPARE);
+  uint32_t compare = READ_SPECIAL(COMPARE);
   do {
     me->ticks++;
     compare += clock_counts_per_tick;

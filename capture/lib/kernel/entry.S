@@ -1,4 +1,5 @@
-/* Vectors, boot, trap entry and return, and the idle wait.
+/* Vectors, boot, trap entry and return, and the idle wait. Vectors, entry and return are here twice: with
+   CP0 registers, and for the special page of a monitor (special.c).
    Everything is .set noreorder: a delay slot is marked "(delay)" and indented by one. */
 #include "board.h"
 #include "mips.h"
@@ -49,6 +50,42 @@ general_vector:
          nop                            /* (delay) */
         .size   general_vector, . - general_vector
 
+/* ---- vectors over a special page ---------------------------------------------------------- */
+        .section .special_vectors, "ax", @progbits
+        .globl  special_vectors
+        .type   special_vectors, @function
+/* The same refill handler. A store to the page needs a third register, which the page has room for. */
+special_vectors:
+        lui     $k0, SPECIAL_END
+        sw      $1, SPECIAL_SAVED($k0)
+        lw      $k1, SPECIAL_CPU($k0)
+        lui     $1, %hi(cpus + CPU_ROOT)
+        sll     $k1, $k1, CPU_SHIFT
+        addu    $k1, $k1, $1
+        lw      $1, SPECIAL_BADVADDR($k0)
+        lw      $k1, %lo(cpus + CPU_ROOT)($k1)
+        srl     $1, $1, 22
+        sll     $1, $1, 2
+        addu    $k1, $k1, $1
+        lw      $k1, 0($k1)
+        lw      $1, SPECIAL_CONTEXT($k0)
+        srl     $1, $1, 1
+        andi    $1, $1, 0xff8
+        addu    $k1, $k1, $1
+        lw      $1, 0($k1)
+        lw      $k1, 4($k1)
+        sw      $1, SPECIAL_ENTRYLO0($k0)
+        sw      $k1, SPECIAL_ENTRYLO1($k0)
+        lw      $1, SPECIAL_SAVED($k0)
+        tlbwr
+        eret
+        .org    0x180
+        lui     $k0, %hi(special_trap_entry)
+        addiu   $k0, $k0, %lo(special_trap_entry)
+        jr      $k0
+         nop                            /* (delay) */
+        .size   special_vectors, . - special_vectors
+
 /* ---- boot ------------------------------------------------------------------------------- */
         .section .text.boot, "ax", @progbits
         .globl  _start
@@ -71,7 +108,7 @@ _start:
         mtc0    $t0, CP0_EBASE          /* vectors at physical 0 (bits 31..30 are fixed to 2 by
                                            hardware; a monitor may honour the whole address) */
         sll     $t0, $t9, 23
-        mtc0    $t0, CP0_CONTEXT        /* CPU number for trap_entry and this_cpu() */
+        mtc0    $t0, CP0_CONTEXT        /* CPU number for trap_entry and tlb_refill */
         ehb
         sltiu   $t0, $t9, MAX_CPUS
         bnez    $t0, 1f
@@ -136,6 +173,11 @@ _start:
         lui     $sp, KERNEL_STACKS_TOP >> 16
         sll     $t0, $t9, KERNEL_STACK_SHIFT
         subu    $sp, $sp, $t0
+        sll     $t0, $t9, CPU_SHIFT
+        lui     $t1, %hi(cpus)
+        addiu   $t1, $t1, %lo(cpus)
+        addu    $t0, $t0, $t1
+        sw      $t0, STACK_CPU - PAGE_BYTES($sp)
         addiu   $sp, $sp, -24           /* the callee's argument space and a fifth word */
         sw      $zero, 16($sp)
         move    $a2, $a3                /* kernel_main(argc, argv, ram_bytes, cpu) */
@@ -151,17 +193,33 @@ _start:
 
 /* ---- traps ------------------------------------------------------------------------------ */
         .text
-        .globl  trap_entry
-        .type   trap_entry, @function
+/* Read a register from CP0, or from the special page. */
+        .macro  read special, register, cp0, offset
+        .if     \special
+        lui     \register, SPECIAL_END
+        lw      \register, \offset(\register)
+        .else
+        mfc0    \register, \cp0
+        .endif
+        .endm
+
+        .macro  trap_code entry, begin, special
+        .globl  \entry
+        .type   \entry, @function
 /* From user mode: start on the empty kernel stack of this CPU's thread. From kernel mode (a page fault on a
    user address, an interrupt while idle): continue on the current one. */
-trap_entry:
-        mfc0    $k0, CP0_STATUS
+\entry:
+        read    \special, $k0, CP0_STATUS, SPECIAL_STATUS
         andi    $k0, $k0, STATUS_USER
         beqz    $k0, 1f
          move   $k1, $sp                /* (delay) */
+        .if     \special
+        lui     $k0, SPECIAL_END
+        lw      $k0, SPECIAL_CPU($k0)
+        .else
         mfc0    $k0, CP0_CONTEXT
         srl     $k0, $k0, 23
+        .endif
         sll     $k0, $k0, CPU_SHIFT
         lui     $sp, %hi(cpus + CPU_STACK_TOP)
         addu    $sp, $sp, $k0
@@ -201,10 +259,10 @@ trap_entry:
         mflo    $t1
         sw      $t0, FRAME_HI($sp)
         sw      $t1, FRAME_LO($sp)
-        mfc0    $t0, CP0_STATUS
-        mfc0    $t1, CP0_CAUSE
-        mfc0    $t2, CP0_EPC
-        mfc0    $t3, CP0_BADVADDR
+        read    \special, $t0, CP0_STATUS, SPECIAL_STATUS
+        read    \special, $t1, CP0_CAUSE, SPECIAL_CAUSE
+        read    \special, $t2, CP0_EPC, SPECIAL_EPC
+        read    \special, $t3, CP0_BADVADDR, SPECIAL_BADVADDR
         sw      $t0, FRAME_STATUS($sp)
         sw      $t1, FRAME_CAUSE($sp)
         sw      $t2, FRAME_EPC($sp)
@@ -212,20 +270,31 @@ trap_entry:
         ori     $t0, $t0, STATUS_LEVEL
         xori    $t0, $t0, STATUS_LEVEL  /* kernel mode, interrupts off, and EXL clear: from here
                                            on a TLB miss uses the refill vector again */
+        .if     \special
+        lui     $1, SPECIAL_END
+        sw      $t0, SPECIAL_STATUS($1)
+        .else
         mtc0    $t0, CP0_STATUS
         ehb
+        .endif
         move    $gp, $zero
         jal     trap
          move   $a0, $sp                /* (delay) */
-trap_return:
+2:                                      /* return */
         lw      $t0, FRAME_STATUS($sp)  /* EXL was set when it was saved: from here to ERET no
                                            exception may occur, and none can */
-        mtc0    $t0, CP0_STATUS
-        ehb
         lw      $t1, FRAME_EPC($sp)
         lw      $t2, FRAME_HI($sp)
         lw      $t3, FRAME_LO($sp)
+        .if     \special
+        lui     $1, SPECIAL_END
+        sw      $t0, SPECIAL_STATUS($1)
+        sw      $t1, SPECIAL_EPC($1)
+        .else
+        mtc0    $t0, CP0_STATUS
+        ehb
         mtc0    $t1, CP0_EPC
+        .endif
         mthi    $t2
         mtlo    $t3
         lw      $1, FRAME_REGISTER(1)($sp)
@@ -257,20 +326,26 @@ trap_return:
         lw      $30, FRAME_REGISTER(30)($sp)
         lw      $31, FRAME_REGISTER(31)($sp)
         lw      $29, FRAME_REGISTER(29)($sp)
+        .ifeq   \special
         ehb                             /* ERET must see EPC */
+        .endif
         eret
-        .size   trap_entry, . - trap_entry
+        .size   \entry, . - \entry
 
-/* thread_begin: a new thread comes here out of switch_stacks(), with its first frame on the stack
+/* A new thread comes here out of switch_stacks(), with its first frame on the stack
    and the scheduler's lock held. */
-        .globl  thread_begin
-        .type   thread_begin, @function
-thread_begin:
+        .globl  \begin
+        .type   \begin, @function
+\begin:
         jal     schedule_started
          nop                            /* (delay) */
-        b       trap_return
+        b       2b
          nop                            /* (delay) */
-        .size   thread_begin, . - thread_begin
+        .size   \begin, . - \begin
+        .endm
+
+        trap_code trap_entry, thread_begin, 0
+        trap_code special_trap_entry, special_thread_begin, 1
 
 /* switch_stacks(save, sp): keep what a callee must, note the stack at *save, and return from the
    call of the same function that noted the other stack. */
@@ -304,17 +379,13 @@ switch_stacks:
          addiu  $sp, $sp, SWITCH_BYTES  /* (delay) */
         .size   switch_stacks, . - switch_stacks
 
-/* idle_until_changed(address, seen): WAIT until *address differs from seen. An interrupt between
-   the load and WAIT would be lost; trap() therefore restarts whatever it interrupts between
-   idle_begin and idle_end at idle_begin. */
+/* idle_until_changed(address, seen): WAIT until *address differs from seen. An interrupt between the
+   load and WAIT would be lost; trap() therefore restarts whatever it interrupts between idle_begin
+   and idle_end at idle_begin. */
         .globl  idle_until_changed
         .type   idle_until_changed, @function
-idle_until_changed:
-        mfc0    $t0, CP0_STATUS
-        ori     $t1, $t0, STATUS_IE
-        mtc0    $t1, CP0_STATUS
-        ehb
         .globl  idle_begin
+idle_until_changed:
 idle_begin:
         lw      $v0, 0($a0)
         bne     $v0, $a1, 1f
@@ -324,8 +395,6 @@ idle_begin:
 idle_end:
         b       idle_begin
          nop                            /* (delay) */
-1:      mtc0    $t0, CP0_STATUS         /* interrupts off again */
-        ehb
-        jr      $ra
+1:      jr      $ra
          nop                            /* (delay) */
         .size   idle_until_changed, . - idle_until_changed

@@ -21,6 +21,16 @@
   })
 #define WRITE_CP0(reg, value) \
   __asm__ volatile("mtc0 %z0, " CP0_TEXT_(reg) : : "Jr"((uint32_t)(value)) : "memory")
+/* The same for registers without side effects, by name: from and to the special page, if there is one. */
+#define SPECIAL_WORD(name) (*(volatile uint32_t *)(SPECIAL_PAGE + PAGE_BYTES + SPECIAL_##name))
+#define READ_SPECIAL(name) (special_page ? SPECIAL_WORD(name) : READ_CP0(CP0_##name))
+#define WRITE_SPECIAL(name, value)      \
+  do {                                  \
+    if (special_page)                   \
+      SPECIAL_WORD(name) = (value);     \
+    else                                \
+      WRITE_CP0(CP0_##name, (value));   \
+  } while (0)
 #define CP0_TEXT_(...) CP0_TEXT2_(__VA_ARGS__)
 #define CP0_TEXT2_(...) #__VA_ARGS__
 /* Execution hazard barrier: earlier CP0 writes hold for the instructions that follow. */
@@ -114,6 +124,7 @@ struct cpu {
   uint32_t chunk_next, chunk_end; /* frames reserved for this CPU's faults */
   uint32_t ticks;
   uint32_t clock_last, clock_high; /* extend Count to 64 bits */
+  uint32_t special;                /* physical address of its special page, or 0 */
   uint32_t wake __attribute__((aligned(LINE_BYTES))); /* counts wake-ups from WAIT */
   uint32_t flush;             /* 1: another CPU asks for a TLB flush */
   struct thread_queue pinned; /* ready threads that only this CPU may run */
@@ -129,6 +140,7 @@ extern uint32_t cpu_total;
 void idle_until_changed(const uint32_t *address, uint32_t seen);
 void switch_stacks(uint32_t *save, uint32_t sp);
 void thread_begin(void);
+void special_thread_begin(void);
 extern char idle_begin[], idle_end[];
 
 /* fpu.S: the registers, in the layout of struct thread; Status.CU1 must be set. */
@@ -182,6 +194,12 @@ void tlb_answer(struct cpu *me);
 
 /* trap.c */
 void trap(struct frame *frame);
+
+/* special.c */
+extern uint32_t special_page; /* 1: there is one for each CPU */
+void special_boot(void);
+void special_use(struct cpu *me);
+void special_wait(const uint32_t *address, uint32_t seen);
 
 /* main.c */
 __attribute__((noreturn)) void kernel_main(uint32_t argc, uint32_t argv, uint32_t ram_bytes,
@@ -239,8 +257,12 @@ void clock_tick(struct cpu *me);
 uint64_t clock_now(struct cpu *me);
 
 static inline struct cpu *this_cpu(void) {
-  /* Boot puts the CPU number into Context.PTEBase, which nothing else uses. */
-  return &cpus[READ_CP0(CP0_CONTEXT) >> 23];
+  /* A kernel stack is a page. Volatile, as a thread may go on on another CPU. */
+  struct cpu *me;
+  __asm__ volatile("ori %0, $sp, %1\n\tlw %0, %2(%0)"
+                   : "=&r"(me)
+                   : "i"(PAGE_BYTES - 1), "i"(STACK_CPU - (PAGE_BYTES - 1)));
+  return me;
 }
 
 static inline uint32_t cpu_index(const struct cpu *me) { return (uint32_t)(me - cpus); }

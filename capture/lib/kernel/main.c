@@ -90,6 +90,7 @@ void kernel_main(uint32_t argc, uint32_t argv, uint32_t ram_bytes, uint32_t cpu)
     WRITE_CP0(CP0_STATUS, lines);
     HAZARD_BARRIER();
     idle_until_changed(&booted, 0);
+    special_use(me);
     if (clock_counts_per_tick) {
       WRITE_CP0(CP0_STATUS, lines | STATUS_TIMER);
       clock_boot(me);
@@ -105,6 +106,8 @@ void kernel_main(uint32_t argc, uint32_t argv, uint32_t ram_bytes, uint32_t cpu)
   if (argc > MAX_ARGUMENTS) fail(0, "too many arguments", EXIT_NO_RESOURCE);
   struct process *first = process_boot();
   memory_boot(ram_bytes, first); /* before the arguments: they may lie in mapped memory */
+  special_boot();
+  special_use(me);
   thread_boot();
   me->current = thread_make(first, 0);
   me->root = first->root;

@@ -22,6 +22,24 @@
 #define CP0_CONFIG $16
 #define CP0_CONFIG1 $16, 1
 
+/* A monitor's special page (docs/monitor.md): CP0 register n, select s is the word at 4 * (8 * n + s).
+   It ends at SPECIAL_END, so offsets from there are negative. Its upper half is the kernel's own. */
+#define SPECIAL_PAGE 0xdffff000
+#define SPECIAL_END 0xe000 /* for LUI */
+#define SPECIAL_INDEX -4096
+#define SPECIAL_ENTRYLO0 -4032
+#define SPECIAL_ENTRYLO1 -4000
+#define SPECIAL_CONTEXT -3968
+#define SPECIAL_WIRED -3904
+#define SPECIAL_BADVADDR -3840
+#define SPECIAL_ENTRYHI -3776
+#define SPECIAL_COMPARE -3744
+#define SPECIAL_STATUS -3712
+#define SPECIAL_CAUSE -3680
+#define SPECIAL_EPC -3648
+#define SPECIAL_CPU -2048   /* own CPU number */
+#define SPECIAL_SAVED -2044 /* $at, in the refill handler */
+
 /* Status. */
 #define STATUS_IE 0x00000001    /* interrupts enabled */
 #define STATUS_EXL 0x00000002   /* exception level */
@@ -37,6 +55,7 @@
 #define CAUSE_IPI 0x00000400
 #define CAUSE_DEVICES 0x00001000
 #define CAUSE_TIMER 0x00008000
+#define CAUSE_LINES 0xff00 /* all of them */
 #define CODE_INTERRUPT 0
 #define CODE_MODIFIED 1
 #define CODE_TLB_LOAD 2
@@ -83,6 +102,9 @@
 /* What switch_stacks() leaves on the stack of a thread that does not run: s0 to s7, fp, ra. */
 #define SWITCH_BYTES 40
 #define SWITCH_RA 36
+
+/* In a kernel stack, which is a page: the struct cpu that runs on it. */
+#define STACK_CPU 4
 
 /* struct cpu, as far as assembly knows it. */
 #define CPU_SHIFT 8 /* log2 of its size */

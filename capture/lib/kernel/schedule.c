@@ -115,6 +115,7 @@ static void switch_to(struct cpu *me, struct thread *next) {
   next->last = cpu_index(me);
   me->current = next;
   me->stack_top = next->stack + PAGE_BYTES;
+  *(struct cpu **)(next->stack + STACK_CPU) = me;
   me->slice = schedule_slice;
   switch_stacks(&before->sp, next->sp);
   switched();
@@ -211,7 +212,7 @@ void schedule_idle(struct cpu *me) {
     } else {
       idle[cpu / 32] |= 1u << cpu % 32;
       spin_unlock(&schedule_lock);
-      idle_until_changed(&me->wake, seen);
+      special_wait(&me->wake, seen);
     }
   }
 }

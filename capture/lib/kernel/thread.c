@@ -36,7 +36,8 @@ struct thread *thread_make(struct process *process, uint32_t pinned) {
   *(uint32_t *)stack = STACK_END;
   for (uint32_t i = 0; i < FPU_BYTES / 4; i++) thread->fpu[i] = 0;
   thread->sp = (uint32_t)frame_of(thread) - SWITCH_BYTES;
-  *(uint32_t *)(thread->sp + SWITCH_RA) = (uint32_t)thread_begin;
+  *(uint32_t *)(thread->sp + SWITCH_RA) =
+      (uint32_t)(special_page ? special_thread_begin : thread_begin);
   return thread;
 }
 

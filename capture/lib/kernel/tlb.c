@@ -11,14 +11,14 @@ static uint32_t tlb_entries(void) { return (READ_CP0(CP0_CONFIG1) >> 25 & 0x3f) 
 
 /* Put a pair of entries in force on this CPU, in place of an invalid pair if that is loaded. */
 void tlb_replace(uint32_t vaddr, uint32_t even, uint32_t odd) {
-  uint32_t asid = READ_CP0(CP0_ENTRYHI) & ASID_BITS;
+  uint32_t asid = READ_SPECIAL(ENTRYHI) & ASID_BITS;
   WRITE_CP0(CP0_ENTRYHI, (vaddr & ~(2 * PAGE_BYTES - 1u)) | asid);
   HAZARD_BARRIER();
   __asm__ volatile("tlbp" : : : "memory");
   HAZARD_BARRIER();
-  uint32_t index = READ_CP0(CP0_INDEX);
-  WRITE_CP0(CP0_ENTRYLO0, even);
-  WRITE_CP0(CP0_ENTRYLO1, odd);
+  uint32_t index = READ_SPECIAL(INDEX);
+  WRITE_SPECIAL(ENTRYLO0, even);
+  WRITE_SPECIAL(ENTRYLO1, odd);
   HAZARD_BARRIER();
   if (index >> 31)
     __asm__ volatile("tlbwr" : : : "memory");
@@ -30,11 +30,11 @@ void tlb_replace(uint32_t vaddr, uint32_t even, uint32_t odd) {
 /* Drop every entry that is not wired. Each gets an address of its own in KSEG0, which never
    reaches the TLB, because two equal entries would be a machine check. */
 void tlb_flush(void) {
-  uint32_t last = tlb_entries(), asid = READ_CP0(CP0_ENTRYHI) & ASID_BITS;
-  WRITE_CP0(CP0_ENTRYLO0, 0);
-  WRITE_CP0(CP0_ENTRYLO1, 0);
-  for (uint32_t i = READ_CP0(CP0_WIRED); i < last; i++) {
-    WRITE_CP0(CP0_INDEX, i);
+  uint32_t last = tlb_entries(), asid = READ_SPECIAL(ENTRYHI) & ASID_BITS;
+  WRITE_SPECIAL(ENTRYLO0, 0);
+  WRITE_SPECIAL(ENTRYLO1, 0);
+  for (uint32_t i = READ_SPECIAL(WIRED); i < last; i++) {
+    WRITE_SPECIAL(INDEX, i);
     WRITE_CP0(CP0_ENTRYHI, (0x80000000u + (i << (PAGE_SHIFT + 1))) | asid);
     HAZARD_BARRIER();
     __asm__ volatile("tlbwi" : : : "memory");
