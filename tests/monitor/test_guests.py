@@ -276,6 +276,7 @@ def test_the_user_program_runs_the_same_instructions(guest):
         forms += [
             (["machine.kseg0=mapped"], guest),
             (["monitor.stlb_entries=0"], f"{guest}-sseg"),
+            (["monitor.special_page=false"], f"{guest}-sseg"),
         ]
     for sets, image in forms:
         spec = resolve(machine="uniprocessor", monitor="disco",

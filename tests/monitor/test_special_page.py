@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from disco_trace.boot import memory_of
-from disco_trace.config import resolve
 from disco_trace.jit import kernel
 from disco_trace.machine import layout
 from disco_trace.monitor.layout import (
@@ -28,7 +27,7 @@ from tests.machine.assemble import CP0, assemble
 from tests.machine.board import CODE, Board
 from tests.machine.robust import random_word, scramble
 from tests.monitor.guest import Guest
-from tests.monitor.test_guests import DISCO, MAPPED, SMALL, user_stream
+from tests.monitor.test_guests import DISCO, MAPPED, SMALL
 from tests.monitor.test_isolation import SECRET, finish, neighbours
 from tests.monitor.test_isolation import undisturbed as undisturbed  # a fixture
 from tests.replay.runs import (
@@ -398,16 +397,6 @@ def test_identity_with_feedback(tmp_path):
     run_guest("database-sseg", spec, tmp_path / "t", TINY["database"])
     counted = captured(tmp_path / "t")
     assert_same(replayed(without_results(tmp_path / "t"), spec), counted)
-
-
-@pytest.mark.slow
-def test_user_programs_retire_the_same_instructions_with_and_without():
-    streams = set()
-    for on in ("true", "false"):
-        spec = resolve(machine="uniprocessor", monitor="disco",
-                       sets=["machine.ram_bytes=16MiB", f"monitor.special_page={on}"])  # fmt: skip
-        streams.add(user_stream(spec, "radix-sseg", TINY["radix"], 5_000_000))
-    assert len(streams) == 1
 
 
 def test_the_page_follows_its_virtual_cpu():
