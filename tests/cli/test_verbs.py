@@ -354,6 +354,7 @@ def test_demo_uses_again_what_is_there(
     boot = ModuleType("disco_trace.boot")
     start = SimpleNamespace(image=SimpleNamespace(sha256="0"))
     boot.starts_of = lambda request: [start]  # type: ignore[attr-defined]
+    boot.disks_of = lambda request, starts: []  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "disco_trace.boot", boot)
     trace = trace_with(to_dict(resolve(machine="flash8", sets=SETS)))
     manifest = json.loads((trace / "manifest.json").read_text())

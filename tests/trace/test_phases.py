@@ -32,8 +32,8 @@ def reader(*marks: tuple[int, int, int], begun: Sequence[Sequence[int]] | None =
     }
     start = None
     if begun is not None:
-        cpus = [SimpleNamespace(phases=phases) for phases in begun]
-        start = SimpleNamespace(state=SimpleNamespace(cpus=cpus))
+        open_ = {(0, n): list(phases) for n, phases in enumerate(begun)}
+        start = SimpleNamespace(state=SimpleNamespace(open_phases=lambda: open_))
     contexts = {"vm": np.array([0] * 9 + [1]), "vcpu": np.array([*range(9), 0])}
     return SimpleNamespace(
         dataset=lambda kind: ds.dataset(pa.table(columns)), start=start, contexts=lambda: contexts
