@@ -67,6 +67,7 @@ def at_checkpoint(
     """
     from disco_trace.checkpoint.identity import check_guest, saved_spec
     from disco_trace.config import resolve
+    from disco_trace.config.machines import virtual_machines
     from disco_trace.config.resumable import check_resumable
     from disco_trace.trace.checkpoint import checkpoint_folder, folder_name, read_checkpoint
 
@@ -83,7 +84,8 @@ def at_checkpoint(
     saved = saved_spec(checkpoint, folder)
     spec = resolve(base=saved, **options)
     check_resumable(saved, spec)
-    path = common.trace_path(checkpoint.guest.name, spec.machine.cpus)
+    machines = len(virtual_machines(spec))
+    path = common.trace_path(checkpoint.guest.name, spec.machine.cpus, machines)
     path = path.with_name(f"{path.name}-{folder_name(checkpoint.phase)}")
     return Origin(spec, dict(checkpoint.guest.phases), path, checkpoint=folder)
 

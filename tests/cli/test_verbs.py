@@ -80,7 +80,10 @@ def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, Any]:
     state["image"] = image
     for name, values in {
         "disco_trace.capture": {"capture": capture},
-        "disco_trace.guest.resolve": {"find_guest": lambda name: guest},
+        "disco_trace.guest.resolve": {
+            "find_guest": lambda name: guest,
+            "guest_to_run": lambda name, deprivileged: guest,
+        },
         "disco_trace.replay.engine": {"replay": replay},
     }.items():
         module = ModuleType(name)
@@ -363,6 +366,7 @@ def test_demo_uses_again_what_is_there(
         manifest["complete"] = complete
         (trace / "manifest.json").write_text(json.dumps(manifest))
         (trace / "runs" / "captured").mkdir(parents=True, exist_ok=True)
+        (trace / "runs" / "captured" / "run.json").touch()
         demo_asked.pop("request", None)
         assert main(["demo", "-o", str(trace), "--json"]) == 0
         value = json.loads(capsys.readouterr().out)
