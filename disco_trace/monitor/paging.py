@@ -131,17 +131,18 @@ def take_frame(mc, page):
 
 @helper
 def evict(mc, vm, taker):
-    """Take a page from memory that is charged to a machine: clean ones first, then by age."""
-    mon = mc.mon
-    name = mon[vm_at(mc, vm) + VM_CLEAN] - 1
+    """Take a page from memory that is charged to a machine: clean ones first, then by age.
+
+    But where a machine makes room for itself, one that is in use stays while another is not: two
+    that one loop reads would take turns for ever.
+    """
+    name = oldest(mc, vm_at(mc, vm) + VM_CLEAN)
     clean = name >= 0
-    if not clean:
-        name = mon[vm_at(mc, vm) + VM_OTHER] - 1
-        for _ in range(CHANCES):
-            if name >= 0 and mapped_by_hardware(mc, name) and mon[resident(mc, name) + R_NEXT] != 0:
-                vacate(mc, name, AWAY)
-                occupy(mc, name)
-                name = mon[vm_at(mc, vm) + VM_OTHER] - 1
+    if not clean or (vm == taker and mapped_by_hardware(mc, name)):
+        other = oldest(mc, vm_at(mc, vm) + VM_OTHER)
+        if other >= 0 and (not clean or not mapped_by_hardware(mc, other)):
+            name = other
+            clean = False
     if name < 0:
         return
     cpus = drop_translations(mc, name)
@@ -154,6 +155,19 @@ def evict(mc, vm, taker):
     first = first_guest_page(mc, name)
     ask(mc.actions, A_PAGE, 0, event, first, content, cpus << 16 | taker)
     vacate(mc, name, AWAY)
+
+
+@helper
+def oldest(mc, ends):
+    """Return the oldest page of a list, or −1; one that hardware maps gets a second chance."""
+    mon = mc.mon
+    name = mon[ends] - 1
+    for _ in range(CHANCES):
+        if name >= 0 and mapped_by_hardware(mc, name) and mon[resident(mc, name) + R_NEXT] != 0:
+            vacate(mc, name, AWAY)
+            occupy(mc, name)
+            name = mon[ends] - 1
+    return name
 
 
 @helper
