@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
 from disco_trace.config.leaves import leaves, size_text
@@ -93,10 +94,7 @@ def _check_monitor(spec: Spec) -> None:
     _check_pool(spec)
     if spec.monitor.kind == "none":
         for path, value, bare in (
-            ("vm.count", spec.vm.count, 1),
-            ("vm.vcpus", spec.vm.vcpus, 0),
-            ("vm.guests", spec.vm.guests, ()),
-            ("vm.pool_bytes", spec.vm.pool_bytes, 0),
+            *_monitors_own(spec),
             ("machine.kseg0", spec.machine.kseg0, "direct"),
         ):
             if value != bare:
@@ -152,6 +150,18 @@ def check_software_tlb(entries: int) -> None:
             expected=f"a multiple of {SOFTWARE_WAYS}, 0 for none, or -1 for the captured one",
             found=str(entries),
         )
+
+
+def _monitors_own(spec: Spec) -> Iterator[tuple[str, object, object]]:
+    """Yield path, value and default of what a monitor alone looks at."""
+    from disco_trace.config.spec import Monitor, Vm
+
+    for root, values, defaults in (
+        ("monitor", spec.monitor, Monitor()), ("vm", spec.vm, Vm()),
+    ):  # fmt: skip
+        for name in values.__struct_fields__:
+            if name != "kind":
+                yield f"{root}.{name}", getattr(values, name), getattr(defaults, name)
 
 
 def _check_guests(vm: Vm) -> None:

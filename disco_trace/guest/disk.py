@@ -84,6 +84,12 @@ def open_disk(text: str) -> Disk:
         return replace(found, file=path.resolve(), vm=int(keep[1] or 0))
     name = text.removeprefix(READ_ONLY)
     read_only = name != text
+    if name.startswith(("keep:", "keep@")):
+        raise DiscoError(
+            "malformed persistent disk",
+            expected="keep:FILE, or keep@N:FILE for machine N below 100",
+            found=text,
+        )
     if name.startswith(PATTERN):
         return make_disk(name, pattern(name, SECTOR), read_only)
     return _map(Path(name), read_only)

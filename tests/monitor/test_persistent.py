@@ -112,6 +112,9 @@ def test_disks_that_cannot_be(tmp_path, image):
         ([f"keep@3:{image}"], "no such machine"),
         ([f"keep:{image}", f"keep@1:{image}"], "one machine that mounts it"),
         (["keep:pattern:64KiB"], "no disk image"),
+        ([f"keep@:{image}"], "malformed persistent disk"),
+        ([f"keep@100:{image}"], "malformed persistent disk"),
+        ([f"ro:keep:{image}"], "malformed persistent disk"),
         ([f"keep:{tmp_path / 'none'}"], "no disk image"),
     ):
         with pytest.raises(DiscoError, match=word):

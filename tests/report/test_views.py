@@ -18,7 +18,7 @@ COLUMNS = {
     "refs": f"trace {E} kind vaddr guest_page pc symbol work_cycles",
     "tlb_misses": f"trace {E} kind vaddr asid pc symbol",
     "traps": f"trace {E} cause pc vaddr tlb_entries pages_zeroed bytes_copied cpus_interrupted",
-    "page_events": f"trace {E} guest_page event other_vm bytes",
+    "page_events": f"trace {E} guest_page event other_vm bytes content other_page",
     "schedule": f"trace {E} event from_vcpu to_vcpu stolen_cycles",
     "dma": f"trace {E} device request op guest_page first_byte block bytes",
     "packets": f"trace {E} peer pages_remapped pages_copied bytes lost",

@@ -14,7 +14,9 @@ SELECT
     r.guest_page,
     _enum_page_event(r.event) AS event,
     r.other_vm,
-    r.bytes
+    r.bytes,
+    r.content,
+    r.other_page
 FROM _source_page_events AS r
 LEFT JOIN _contexts AS c USING (context)
 WHERE _in_phase(c.phase);
@@ -33,3 +35,5 @@ COMMENT ON COLUMN page_events.guest_page IS 'guest-physical page number (4 KiB p
 COMMENT ON COLUMN page_events.event IS 'allocate, map, share, break, reuse, swap_out, swap_in, lend, reclaim, free, zero or class';
 COMMENT ON COLUMN page_events.other_vm IS 'the other virtual machine of a share or loan, or at the end of a message';
 COMMENT ON COLUMN page_events.bytes IS 'bytes concerned';
+COMMENT ON COLUMN page_events.content IS 'number of the content that a page shows (map, share, lend ... swap_out), or its class (class)';
+COMMENT ON COLUMN page_events.other_page IS 'the other machine''s guest page at the end of a message';
