@@ -28,7 +28,7 @@ from disco_trace.boot import (
 from disco_trace.checkpoint.identity import check_guest
 from disco_trace.checkpoint.resume import Resumed, resume
 from disco_trace.checkpoint.save import Counters, save
-from disco_trace.compile import load
+from disco_trace.compile import load, simulator_id
 from disco_trace.config import to_dict
 from disco_trace.config.machines import machines_of
 from disco_trace.config.structure import check_captured
@@ -243,7 +243,7 @@ class _Session:
             self.manifest,
             symbols=self.symbols,
             start=self.start,
-            provenance=provenance(),
+            provenance={**provenance(), "simulator": simulator_id()},
             force=request.force,
         )
         with writer, _interrupt(self):

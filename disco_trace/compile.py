@@ -13,6 +13,7 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 KERNEL_FOLDERS = ("memory", "machine", "monitor")
 # What of them holds no compiled code, nor numbers that it uses: a change needs no compiling.
@@ -21,8 +22,13 @@ PLAIN_FILES = ("arguments.py", "final.py", "slot_state.py", "state.py")
 KERNEL_FILES = ("machine/kernel.py", "replay/kernel.py")
 
 
-def cache_folder() -> Path:
-    """Return the folder of compiled kernels, below the user's cache directory."""
+def simulator_id() -> str:
+    """Return sixteen digits that change with the sources of the machine, and so with its traces."""
+    return _sources().hexdigest()[:16]
+
+
+def _sources() -> Any:
+    """Return a hash over the sources of all kernels."""
     digest = hashlib.sha256()
     package = Path(__file__).parent
     for folder in KERNEL_FOLDERS:
@@ -34,6 +40,12 @@ def cache_folder() -> Path:
     parts = ("compile.py", "jit.py", "linking.py", "places.py", "state.py", "replay/kernel.py")
     for file in (package / part for part in parts):
         digest.update(file.read_bytes())
+    return digest
+
+
+def cache_folder() -> Path:
+    """Return the folder of compiled kernels, below the user's cache directory."""
+    digest = _sources()
     for name in ("NUMBA_BOUNDSCHECK", "NUMBA_OPT"):
         digest.update(os.environ.get(name, "").encode())
     root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")

@@ -36,7 +36,8 @@ def captured_before(
     Raises DiscoError, with `hint`, if it is of another guest: then it is not ours (`whose`) to
     replace.
     """
-    from disco_trace.trace.manifest import read_manifest
+    from disco_trace.compile import simulator_id
+    from disco_trace.trace.manifest import read_manifest, read_provenance
 
     manifest = read_manifest(path)
     if manifest.guest.name != guest:
@@ -50,6 +51,8 @@ def captured_before(
     same = list(manifest.guest.args) == list(args) and not diff(from_dict(manifest.config), spec)
     if not (manifest.complete and same and (path / "runs" / "captured" / "run.json").is_file()):
         return False
+    if read_provenance(path).get("simulator") != simulator_id():
+        return False  # of another version: figures of both do not compare
     # An image may have been built anew since, or a disk.
     from disco_trace.boot import disks_of, starts_of
 

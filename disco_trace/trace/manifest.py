@@ -213,3 +213,9 @@ def _convert(values: dict[str, Any], path: Path | str) -> Manifest:
                 found=str(value),
             )
     return manifest
+
+
+def read_provenance(trace: Path) -> dict[str, Any]:
+    """Return what a trace's folder says of where it was made; empty where that was removed."""
+    path = trace / PROVENANCE
+    return read_json(path, missing="") if path.exists() else {}

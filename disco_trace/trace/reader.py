@@ -20,10 +20,9 @@ from disco_trace.trace.columns import Columns, join_events
 from disco_trace.trace.encoding import SCHEMAS
 from disco_trace.trace.manifest import (
     MANIFEST,
-    PROVENANCE,
     Manifest,
-    read_json,
     read_manifest,
+    read_provenance,
     trace_id,
 )
 from disco_trace.trace.parts import read_file, to_numpy
@@ -93,8 +92,7 @@ class TraceReader:
     @cached_property
     def provenance(self) -> dict[str, Any]:
         """Return `provenance.json`, or an empty dict where it has been removed."""
-        path = self.path / PROVENANCE
-        return read_json(path, missing="") if path.exists() else {}
+        return read_provenance(self.path)
 
     @cached_property
     def trace_id(self) -> str:

@@ -352,6 +352,7 @@ def test_demo_uses_again_what_is_there(
     demo_asked: Any, monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:
     from disco_trace.cli.demo import ARGUMENTS, SETS
+    from disco_trace.compile import simulator_id
     from disco_trace.config import resolve, to_dict
 
     boot = ModuleType("disco_trace.boot")
@@ -367,6 +368,7 @@ def test_demo_uses_again_what_is_there(
         (trace / "manifest.json").write_text(json.dumps(manifest))
         (trace / "runs" / "captured").mkdir(parents=True, exist_ok=True)
         (trace / "runs" / "captured" / "run.json").touch()
+        (trace / "provenance.json").write_text(json.dumps({"simulator": simulator_id()}))
         demo_asked.pop("request", None)
         assert main(["demo", "-o", str(trace), "--json"]) == 0
         value = json.loads(capsys.readouterr().out)
@@ -374,6 +376,10 @@ def test_demo_uses_again_what_is_there(
         assert ("request" in demo_asked) is not complete
     assert main(["demo", "-o", str(trace), "--json", "--force"]) == 0
     assert json.loads(capsys.readouterr().out)["captured"] == "made"
+    (trace / "provenance.json").write_text("{}")  # of a version that did not say which
+    assert main(["demo", "-o", str(trace), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["captured"] == "made"
+    (trace / "provenance.json").write_text(json.dumps({"simulator": simulator_id()}))
     start.image.sha256 = "1"  # the guest was built anew
     assert main(["demo", "-o", str(trace), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["captured"] == "made"
