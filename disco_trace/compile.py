@@ -18,6 +18,12 @@ from typing import Any
 KERNEL_FOLDERS = ("memory", "machine", "monitor")
 # What of them holds no compiled code, nor numbers that it uses: a change needs no compiling.
 PLAIN_FILES = ("arguments.py", "final.py", "slot_state.py", "state.py")
+COMPILER_SETTINGS = (
+    "NUMBA_BOUNDSCHECK",
+    "NUMBA_OPT",
+    "NUMBA_LOOP_VECTORIZE",
+    "NUMBA_SLP_VECTORIZE",
+)
 # The files of what Python enters; Numba keeps compiled code by them.
 KERNEL_FILES = ("machine/kernel.py", "replay/kernel.py")
 
@@ -46,7 +52,7 @@ def _sources() -> Any:
 def cache_folder() -> Path:
     """Return the folder of compiled kernels, below the user's cache directory."""
     digest = _sources()
-    for name in ("NUMBA_BOUNDSCHECK", "NUMBA_OPT"):
+    for name in COMPILER_SETTINGS:
         digest.update(os.environ.get(name, "").encode())
     root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     python = f"py{sys.version_info[0]}{sys.version_info[1]}"
@@ -64,6 +70,9 @@ def prepare() -> Path:
     # LLVM's first level of optimisation: a seventh less to wait for than its third (58 s of 69),
     # and kernels that are no slower (six captures and replays, each within the noise).
     os.environ.setdefault("NUMBA_OPT", "1")
+    # Nothing in them is worth a vector: another seventh (72 s of processor time, 62), same speeds.
+    os.environ.setdefault("NUMBA_LOOP_VECTORIZE", "0")
+    os.environ.setdefault("NUMBA_SLP_VECTORIZE", "0")
     folder = cache_folder()
     try:
         folder.mkdir(parents=True, exist_ok=True)
