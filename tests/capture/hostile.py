@@ -27,6 +27,8 @@ def spoilt(array: Array, places: list[int], values: list[int]) -> Array:
     """Return a copy with some of its non-zero words (or any, where all are zero) changed."""
     out = array.copy()
     flat = out.reshape(-1)
+    if not len(flat):
+        return out  # what this machine has none of
     used = np.flatnonzero(flat)
     candidates = used if len(used) else np.arange(len(flat))
     limits = np.iinfo(flat.dtype)
