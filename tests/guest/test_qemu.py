@@ -15,6 +15,7 @@ import pytest
 
 from disco_trace.guest import build
 from disco_trace.guest.compiler import GCC, find_compiler
+from disco_trace.guest.elf import load_image
 from disco_trace.guest.resolve import find_guest
 from disco_trace.paths import data_folder
 from tests.guest.host import host_console
@@ -85,6 +86,7 @@ def board(request, tmp_path_factory):
 
 def start(folder: Path, image: Path, args: list[str]) -> tuple[str, int]:
     at = RAM - 4096
+    entry = load_image(image, RAM).entry
     pointers, strings = [], b""
     for arg in args:
         pointers.append(0x80000000 + at + 512 + len(strings))
@@ -99,8 +101,8 @@ def start(folder: Path, image: Path, args: list[str]) -> tuple[str, int]:
         0x3C050000 | (0x80000000 + at) >> 16,  # lui a1, argv
         0x34A50000 | at & 0xFFFF,  # ori a1, a1, argv
         0x3C070000 | RAM >> 16,  # lui a3, RAM
-        0x3C1A8000,  # lui k0, 0x8000
-        0x375A1000,  # ori k0, k0, 0x1000
+        0x3C1A0000 | entry >> 16,  # lui k0, entry
+        0x375A0000 | entry & 0xFFFF,  # ori k0, k0, entry
         0x03400008,  # jr k0
         0,
     ]
