@@ -204,7 +204,6 @@ def check_who_runs(mc: Machine) -> None:
     which = s[:, S_WHICH]
     in_range("machine.s", "virtual CPU", which, int(p[X_VCPUS]), low=NOBODY)
     in_range("machine.s", "regime", s[:, S_REGIME], 4)
-    in_range("machine.s", "virtual CPU", s[:, S_VCPU], widest(mc))
     slices = s[:, S_SLICE]
     in_range("machine.s", "end of a slice", slices[slices != NEVER], MOST, low=-1)
     records = _vcpus(mc)
@@ -217,6 +216,8 @@ def check_who_runs(mc: Machine) -> None:
     machine = np.where(which == NOBODY, NOBODY, records[which, V_VM])
     must_equal("machine.s", "machine of CPU", s[:, S_VM], machine)
     must_equal("machine.s", "virtual CPU on CPU", s[busy, S_VCPU], records[which[busy], V_NUMBER])
+    for name, word in (("home", V_HOME), ("last CPU", V_LAST)):
+        must_equal(ARRAY, f"{name} of running virtual CPU", records[which[busy], word], busy)
     size = int(p[X_PAGES]) << 12
     must_equal("machine.s", "memory of CPU", s[busy, S_BASE], machine[busy] * size)
     in_range("machine.s", "memory", s[:, S_BASE], int(p[X_VMS]) * size)
@@ -224,6 +225,8 @@ def check_who_runs(mc: Machine) -> None:
     must_equal("machine.s", "machine of special page", *_specials(mc, s[busy]))
     idle = which == NOBODY
     must_equal("machine.s", "wait of idle CPU", s[idle, S_WAITING], np.full(idle.sum(), WAITING))
+    # It never ran one, and has the number that it was made with.
+    must_equal("machine.s", "number of idle CPU", s[idle, S_VCPU], np.flatnonzero(idle))
 
 
 def _check_special(array: str, mc: Machine, s: Array) -> None:

@@ -54,6 +54,7 @@ CASES = {
     "mapped": (
         "radix", TINY["radix"], 2, 2, {"machine__kseg0": "mapped", "monitor__stlb_entries": 0}
     ),
+    "idle CPUs": ("radix", TINY["radix"], 4, 2, {"vm__count": 2, "vm__vcpus": 1}),
     "guest": ("radix", TINY["radix"], 2, 2, CROWD | {"placement__policy": "guest"}),
     "disks": ("files", FILES, 2, 3, {"vm__count": 2}),
     "written": ("files", FILES, 2, 5, {"vm__count": 2} | MOVING),
@@ -240,6 +241,10 @@ def test_each_chain_is_followed(good, tmp_path):
     records = mon[residents:].reshape(-1, layout.R_WORDS)
     listed = int(np.flatnonzero(records[:, layout.R_NEXT] > 0)[0])
     vm = int(p[layout.X_O_VM])
+    stride = int(p[layout.X_VCPU_STRIDE])
+    vcpus = mon[int(p[layout.X_O_VCPU]) : int(p[layout.X_O_STLB])].reshape(-1, stride)
+    running = int(np.flatnonzero(vcpus[:, layout.V_CPU] != layout.NOBODY)[0])
+    vcpu = int(p[layout.X_O_VCPU]) + running * stride
     changes = {
         "a page before itself": (at, chained * 2, layout.PMAP_NEXT, chained + 1),
         "a page of another": (at, chained * 2, layout.PMAP_NEXT, int(shown[-1]) + 1),
@@ -251,6 +256,8 @@ def test_each_chain_is_followed(good, tmp_path):
         "a list cut short": (residents, listed * layout.R_WORDS, layout.R_NEXT, 0),
         "a frame more": (vm, 0, layout.VM_USED, int(mon[vm + layout.VM_USED]) + 1),
         "no frames": (residents, -1, 0, 0),
+        "home elsewhere": (vcpu, 0, layout.V_HOME, 1 - int(mon[vcpu + layout.V_HOME])),
+        "last elsewhere": (vcpu, 0, layout.V_LAST, 1 - int(mon[vcpu + layout.V_LAST])),
     }  # fmt: skip
     for number, (what, change) in enumerate(changes.items()):
         bad = spoil(good, tmp_path / str(number), "machine.mon", spoilt_word(*change))

@@ -8,6 +8,7 @@ import pytest
 
 from disco_trace.report.database import connect
 from disco_trace.report.pages import read_page
+from tests.capture.checkpoints import go_on
 from tests.replay.runs import TINY, run_guest, spec_at
 
 
@@ -50,6 +51,20 @@ def test_one_phase_alone_has_no_turns(crowd):
     """Decisions outside the phase are not seen, so nobody can say how long a turn was."""
     rows, _ = drawn("monitor", "Virtual CPUs over CPUs", crowd, phase="sort")
     assert rows == []
+
+
+def test_a_trace_from_a_checkpoint_has_its_own_time(tmp_path):
+    """Turns begin at the checkpoint's clock, with what ran there, and end where the trace does."""
+    sets = {"monitor__kind": "disco", "vm__vcpus": 4, "monitor__slice_us": 200}
+    spec = spec_at(2, 2, **sets, machine__ram_bytes="8MiB")
+    whole = run_guest("radix", spec, tmp_path / "whole", TINY["radix"], save_at=2)
+    # Cut off while virtual CPUs run, not by the machine's end.
+    go_on(whole.checkpoint, tmp_path / "part", max_instructions=300_000)
+    rows, _ = drawn("monitor", "Virtual CPUs over CPUs", tmp_path / "part")
+    assert all(0 <= row["fraction"] <= 1 for row in rows)
+    on_cpus = [row["fraction"] for row in rows if row["state"] == "on a CPU"]
+    assert len(on_cpus) == 4
+    assert sum(on_cpus) == pytest.approx(2, abs=0.05)
 
 
 def test_events_of_pages_are_those_of_the_view(crowd):
