@@ -100,11 +100,10 @@ def _check_monitor(spec: Spec) -> None:
             if value != bare:
                 raise DiscoError(
                     f"{path} needs a monitor",
-                    expected=f"{path} = {bare or 'none'} without one"
-                    if path == "vm.guests"
-                    else f"{path} = {bare} without one",
-                    found=str(value),
-                    hint="add --monitor disco",
+                    expected=f"{path} = {_shown(path, bare)} without one",
+                    found=_shown(path, value),
+                    # Not every verb has --monitor.
+                    hint="add --set monitor.kind=disco (a capture: --monitor disco)",
                 )
         return
     if spec.vm.guests:
@@ -119,6 +118,15 @@ def _check_monitor(spec: Spec) -> None:
             + (", or twice that with vm.share = false" if spec.vm.share else ""),
             found=size_text(memory),
         )
+
+
+def _shown(path: str, value: object) -> str:
+    """Return a value as the words of --set and TOML have it."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, tuple):
+        return ",".join(value) or "none"
+    return size_text(value) if path.endswith("_bytes") and isinstance(value, int) else str(value)
 
 
 def _check_pool(spec: Spec) -> None:
