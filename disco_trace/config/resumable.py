@@ -11,6 +11,7 @@ from typing import Final, Literal
 from disco_trace.config.identity import diff, flat_dict
 from disco_trace.config.replayable import matters
 from disco_trace.config.spec import MOVING_POLICIES, Spec
+from disco_trace.config.structure import ROOT, structure_of
 from disco_trace.errors import DiscoError
 
 # What a change makes useless in a saved state, from the least to the most: the page counters of a
@@ -37,13 +38,19 @@ _RESUMABLE: Final = (
     "placement.migrate_limit",
     "placement.max_moves_per_page",
 )
+_TLBS: Final = (ROOT + "tlb", ROOT + "software_tlb")
 
 
 def check_resumable(saved: Spec, wanted: Spec) -> None:
     """Raise DiscoError (exit code 2) for values that a resumed capture cannot change."""
     fixed = [path for path in diff(saved, wanted) if not _is_resumable(path)]
+    old, new = flat_dict(saved), flat_dict(wanted)
+    if saved.monitor.kind != "none":
+        # What `captured` stands for: the state holds these TLBs, as large and with these tags.
+        built, asked = structure_of(saved).paths(), structure_of(wanted).paths()
+        fixed = fixed or [path for path in _TLBS if built[path] != asked[path]]
+        old, new = old | built, new | asked
     if fixed:
-        old, new = flat_dict(saved), flat_dict(wanted)
         raise DiscoError(
             f"a checkpoint cannot change {', '.join(fixed)}",
             expected=", ".join(f"{path} = {old[path]}" for path in fixed),

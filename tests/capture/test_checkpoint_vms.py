@@ -8,14 +8,17 @@ import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from disco_trace.boot import memory_of
+from disco_trace.checkpoint.identity import saved_spec
 from disco_trace.checkpoint.resume import resume
 from disco_trace.checkpoint.save import added
+from disco_trace.errors import DiscoError
 from disco_trace.monitor import layout
 from disco_trace.trace.checkpoint import checkpoint_id, read_checkpoint
 from disco_trace.trace.reader import TraceReader
@@ -184,6 +187,24 @@ def test_phases_and_replays_of_a_trace_that_goes_on(tmp_path):
     assert "TLBs begin empty" in " ".join(result.warnings)
 
 
+@pytest.mark.parametrize("change", [{"tlb": "tagged"}, {"software_tlb": 64}])
+def test_tlbs_cannot_be_built_otherwise(good, tmp_path, change):
+    """The state holds them. How the guest's kernel is mapped may change, as prices may."""
+    saved = saved_spec(read_checkpoint(good), good)
+
+    def other(**structure):
+        costs = msgspec.structs.replace(
+            saved.costs, structure=msgspec.structs.replace(saved.costs.structure, **structure)
+        )
+        return msgspec.structs.replace(saved, costs=costs)
+
+    (name, value), *_ = change.items()
+    message = f"a checkpoint cannot change costs.structure.{name} .* found {value}"
+    with pytest.raises(DiscoError, match=message):
+        go_on(good, tmp_path / "t", spec=other(**change))
+    go_on(good, tmp_path / "t", spec=other(kernel="unmapped"), max_instructions=1000)
+
+
 # ---- what a file may hold -----------------------------------------------------------------------
 
 
@@ -229,8 +250,6 @@ def spoilt_word(section, record, word, value):
 def test_each_chain_is_followed(good, tmp_path):
     """Chains with a page twice, of another content, or without an end; lists likewise."""
     spec_of_it = read_checkpoint(good)
-    from disco_trace.checkpoint.identity import saved_spec
-
     machine = resume(good, saved_spec(spec_of_it, good), REF_BUFFER_ROWS).machine
     p, mon = machine.p, machine.mon
     at = int(p[layout.X_O_PMAP])
