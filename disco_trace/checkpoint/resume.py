@@ -106,16 +106,31 @@ def _cold(
             disk=np.zeros(max(1, total // 4), np.uint32),
         )
     mounted = checkpoint.mounted
-    impossible = [n for disks in mounted for n in disks if n >= len(blank)]
+    impossible = [n for disks in mounted for n in disks if not 0 <= n < len(blank)]
     if len(mounted) != machines_of(spec) or impossible or any(len(d) > FIRST_PORT for d in mounted):
         raise DiscoError(
             "damaged checkpoint: impossible disks", file=file,
             expected=f"some of {len(blank)} disks for each of {machines_of(spec)} machines",
             found=str(mounted)[:200],
         )  # fmt: skip
+    _check_words(spec, checkpoint, file)
     return machine_layout.build(spec, rows, blank, mounted)._replace(
         contexts=np.zeros(contexts, np.int64)
     )
+
+
+def _check_words(spec: Spec, checkpoint: Checkpoint, file: Path) -> None:
+    """Raise DiscoError unless every machine has its guest, where they differ, and its console."""
+    machines = machines_of(spec)
+    for name, found, expected in (
+        ("guests", checkpoint.guests, len(spec.vm.guests)),
+        ("lines", checkpoint.lines, machines),
+    ):
+        if len(found) != expected:
+            raise DiscoError(
+                f"damaged checkpoint: {name} of other machines", file=file,
+                expected=f"{expected} for {machines} machines", found=str(len(found)),
+            )  # fmt: skip
 
 
 def _contexts_shape(shape: tuple[int, ...], file: Path) -> tuple[int, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -20,7 +21,7 @@ from disco_trace.checkpoint.resume import resume
 from disco_trace.checkpoint.save import added
 from disco_trace.errors import DiscoError
 from disco_trace.monitor import layout
-from disco_trace.trace.checkpoint import checkpoint_id, read_checkpoint
+from disco_trace.trace.checkpoint import CHECKPOINT, checkpoint_id, read_checkpoint
 from disco_trace.trace.reader import TraceReader
 from disco_trace.trace.writer import REF_BUFFER_ROWS
 from tests.capture import hostile
@@ -234,6 +235,27 @@ def test_any_values(good, tmp_path, name, spoils):
     bad = spoil(good, tmp_path / "bad", name, lambda a: hostile.spoilt(a, places, values))
     end = hostile.outcome(bad, tmp_path / "t")
     assert end == "done" or "impossible state" in end or "not those of the arrays" in end
+
+
+FOREIGN = {
+    "a disk before the first": (lambda d: d.update(mounted=[[0], [-9], []]), "impossible disks"),
+    "a disk more": (lambda d: d.update(mounted=[[0], [99], []]), "impossible disks"),
+    "no disks": (lambda d: d.update(mounted=[]), "impossible disks"),
+    "a guest fewer": (lambda d: d["guests"].pop(), "guests of other machines"),
+    "a guest more": (lambda d: d["guests"].append(d["guest"]), "guests of other machines"),
+    "no lines": (lambda d: d.update(lines=[]), "lines of other machines"),
+    "open phases": (lambda d: d["state"]["vcpus"][0][4].append(7), "the vcpus"),
+}
+
+
+@pytest.mark.parametrize("what", FOREIGN)
+def test_what_it_says_of_machines(good, tmp_path, what):
+    change, message = FOREIGN[what]
+    bad = shutil.copytree(good, tmp_path / "bad")
+    document = json.loads((bad / CHECKPOINT).read_text())
+    change(document)
+    (bad / CHECKPOINT).write_text(json.dumps(document))
+    assert message in hostile.outcome(bad, tmp_path / "t")
 
 
 def spoilt_word(section, record, word, value):
