@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
@@ -39,7 +39,7 @@ class Guest(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     sha256: str
     args: list[str] = []
-    phases: dict[int, str] = {}
+    phases: dict[Annotated[int, msgspec.Meta(ge=0, lt=2**32)], str] = {}
     disks: list[Disk] = []
 
 

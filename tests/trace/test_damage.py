@@ -100,6 +100,7 @@ def test_a_damaged_manifest(trace, text, expected):
         {"ram_pages": []},
         {"ram_pages": [-1]},
         {"guest": None},
+        {"guest": {"name": "x", "sha256": "0", "phases": {str(2**32): "far"}}},
         {"config": 3},
     ],
 )
