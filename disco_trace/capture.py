@@ -30,6 +30,7 @@ from disco_trace.checkpoint.resume import Resumed, resume
 from disco_trace.checkpoint.save import Counters, save
 from disco_trace.compile import load, simulator_id
 from disco_trace.config import to_dict
+from disco_trace.config.checks import unused
 from disco_trace.config.machines import machines_of
 from disco_trace.config.structure import check_captured
 from disco_trace.errors import DiscoError
@@ -197,6 +198,8 @@ class _Session:
     ) -> None:
         self.request = request
         self.warnings: list[str] = []
+        if paths := unused(request.spec):
+            self.warnings.append(f"no monitor, so nobody looks at {', '.join(paths)}")
         self.console = bytearray()
         self.consoles = Consoles(machines_of(request.spec))
         self.interrupted = False

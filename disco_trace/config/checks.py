@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from disco_trace.config.spec import Cache, L2Cache, Spec, Vm
 
 PAGE_BYTES: Final = 4096
+# What only virtual machines can have. Without a monitor it would be another machine.
+OTHER_MACHINES: Final = ("vm.count", "vm.vcpus", "vm.guests", "vm.pool_bytes", "machine.kseg0")
 # State of the simulated memory system: 32 bytes of directory an entry, 8 bytes a cached line.
 # Beyond these a machine of some gigabytes would not hold it.
 MOST_DIRECTORY_ENTRIES: Final = 2**27
@@ -97,7 +99,7 @@ def _check_monitor(spec: Spec) -> None:
             *_monitors_own(spec),
             ("machine.kseg0", spec.machine.kseg0, "direct"),
         ):
-            if value != bare:
+            if value != bare and path in OTHER_MACHINES:
                 raise DiscoError(
                     f"{path} needs a monitor",
                     expected=f"{path} = {_shown(path, bare)} without one",
@@ -158,6 +160,16 @@ def check_software_tlb(entries: int) -> None:
             expected=f"a multiple of {SOFTWARE_WAYS}, 0 for none, or -1 for the captured one",
             found=str(entries),
         )
+
+
+def unused(spec: Spec) -> list[str]:
+    """Return the paths of values that nobody looks at without a monitor.
+
+    A machine's file may have them: it serves captures with a monitor and without.
+    """
+    if spec.monitor.kind != "none":
+        return []
+    return [path for path, value, default in _monitors_own(spec) if value != default]
 
 
 def _monitors_own(spec: Spec) -> Iterator[tuple[str, object, object]]:

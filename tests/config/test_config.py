@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from disco_trace import config
 from disco_trace.config import Machine, Memory, Placement, Spec, resolve
+from disco_trace.config.checks import unused
 from disco_trace.config.leaves import leaves
 from disco_trace.config.replayable import overall
 from disco_trace.config.resolve import costs_names, resolve_with_origins
@@ -188,7 +189,6 @@ def test_the_shown_toml_reads_back(tmp_path: Path) -> None:
         (["vm.vcpus=2"], "needs a monitor"),
         (["machine.kseg0=mapped"], "needs a monitor"),
         (["vm.pool_bytes=4MiB"], "vm.pool_bytes = 0 without one, found 4MiB"),
-        (["vm.share=false"], "vm.share = true without one, found false"),
         (["vm.guests=radix:1,files:2"], "vm.guests = none without one, found radix:1,files:2"),
         (["monitor.kind=disco", "vm.count=64"], "too much memory together"),
         (["monitor.stlb_entries=1022"], "stlb_entries"),
@@ -402,3 +402,13 @@ def test_nothing_changed_is_exact() -> None:
     assert config.replayable(captured, captured) == {}
     assert overall({}) == "exact"
     assert overall({"a": "exact", "b": "approximate", "c": "no feedback"}) == "approximate"
+
+
+def test_values_that_nobody_looks_at_without_a_monitor() -> None:
+    """A machine's file serves captures with a monitor and without."""
+    sets = ["monitor.slice_us=500", "vm.share=false", "monitor.special_page=false"]
+    assert unused(resolve(sets=sets)) == [
+        "monitor.slice_us", "monitor.special_page", "vm.share",
+    ]  # fmt: skip
+    assert unused(resolve(sets=sets, monitor="disco")) == []
+    assert unused(resolve()) == []
