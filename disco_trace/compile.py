@@ -83,7 +83,10 @@ def prepare() -> Path:
 
         folder = Path(tempfile.gettempdir()) / f"disco-trace-{os.getuid()}" / folder.name
         folder.mkdir(parents=True, exist_ok=True)
-    os.environ.setdefault("NUMBA_CACHE_DIR", str(folder))
+    # A process that one of ours started has that one's folder, whose settings may be others.
+    inherited = os.environ.get("NUMBA_CACHE_DIR")
+    if inherited is None or Path(inherited).parent == folder.parent:
+        os.environ["NUMBA_CACHE_DIR"] = str(folder)
     return folder
 
 

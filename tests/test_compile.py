@@ -36,3 +36,25 @@ def test_a_second_installation_is_not_warm(tmp_path: Path, monkeypatch: pytest.M
     kernels._mark(Path(folder)).touch()
     assert said(package.parent) == (folder, True)
     assert said(copy.parent) == (folder, False), "the same sources, but Numba has not seen them"
+
+
+def test_other_settings_have_another_folder_in_a_child_process(tmp_path: Path) -> None:
+    """What checks every index must not find kernels that check none."""
+    code = (
+        "import os, subprocess, sys; from disco_trace import compile as k; print(k.prepare());"
+        "print(os.environ['NUMBA_CACHE_DIR'], flush=True);"
+        "again = 'from disco_trace import compile as k; print(k.prepare());'"
+        "'import os; print(os.environ[\"NUMBA_CACHE_DIR\"])';"
+        "subprocess.run([sys.executable, '-c', again], check=True,"
+        " env=os.environ | {'NUMBA_BOUNDSCHECK': '1'})"
+    )
+    env = {**os.environ, "XDG_CACHE_HOME": str(tmp_path)}
+    env.pop("NUMBA_CACHE_DIR", None)
+    env.pop("NUMBA_BOUNDSCHECK", None)
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True
+    )
+    parent, told, child, child_told = done.stdout.split()
+    assert parent == told
+    assert child == child_told
+    assert child != parent
