@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from operator import attrgetter
 from typing import TYPE_CHECKING, Final
 
 from disco_trace.config.leaves import leaves, size_text
@@ -95,11 +95,9 @@ def _check_monitor(spec: Spec) -> None:
     check_software_tlb(spec.costs.structure.software_tlb)
     _check_pool(spec)
     if spec.monitor.kind == "none":
-        for path, value, bare in (
-            *_monitors_own(spec),
-            ("machine.kseg0", spec.machine.kseg0, "direct"),
-        ):
-            if value != bare and path in OTHER_MACHINES:
+        for path in OTHER_MACHINES:
+            value, bare = attrgetter(path)(spec), leaves()[path].default
+            if value != bare:
                 raise DiscoError(
                     f"{path} needs a monitor",
                     expected=f"{path} = {_shown(path, bare)} without one",
@@ -169,19 +167,8 @@ def unused(spec: Spec) -> list[str]:
     """
     if spec.monitor.kind != "none":
         return []
-    return [path for path, value, default in _monitors_own(spec) if value != default]
-
-
-def _monitors_own(spec: Spec) -> Iterator[tuple[str, object, object]]:
-    """Yield path, value and default of what a monitor alone looks at."""
-    from disco_trace.config.spec import Monitor, Vm
-
-    for root, values, defaults in (
-        ("monitor", spec.monitor, Monitor()), ("vm", spec.vm, Vm()),
-    ):  # fmt: skip
-        for name in values.__struct_fields__:
-            if name != "kind":
-                yield f"{root}.{name}", getattr(values, name), getattr(defaults, name)
+    own = {path: leaf for path, leaf in leaves().items() if path.startswith(("monitor.", "vm."))}
+    return [path for path, leaf in own.items() if attrgetter(path)(spec) != leaf.default]
 
 
 def _check_guests(vm: Vm) -> None:
