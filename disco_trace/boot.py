@@ -132,13 +132,14 @@ def mounted(request: CaptureRequest, starts: list[Start], disks: list[Disk]) -> 
     ]
 
 
-def persistent(
-    request: CaptureRequest, starts: list[Start], disks: list[Disk]
-) -> list[tuple[Disk, int, int]]:
-    """Return the persistent disks, each with the machine that mounts it, and in which slot."""
+def persistent(disks: list[Disk], have: list[list[int]]) -> list[tuple[Disk, int, int]]:
+    """Return the persistent disks, each with the machine that mounts it, and in which slot.
+
+    have: which of the disks each machine has (see `mounted`).
+    """
     return [
         (disks[number], vm, slot)
-        for vm, numbers in enumerate(mounted(request, starts, disks))
+        for vm, numbers in enumerate(have)
         for slot, number in enumerate(numbers)
         if disks[number].file is not None
     ]
@@ -192,9 +193,8 @@ def build_machine(
     contents = [(disk.words, disk.read_only) for disk in disks]
     have = mounted(request, starts, disks)
     machine = machine_layout.build(spec, rows, contents, have)
-    for vm, numbers in enumerate(have):
-        for slot, number in enumerate(numbers):
-            machine.virtio[vm * SLOTS + slot, V_PERSISTENT] = disks[number].file is not None
+    for _, vm, slot in persistent(disks, have):
+        machine.virtio[vm * SLOTS + slot, V_PERSISTENT] = 1
     size = spec.machine.ram_bytes
     memories = machine.ram.view(np.uint8)[: len(starts) * size].reshape(len(starts), size)
     if spec.monitor.kind == "none":

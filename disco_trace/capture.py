@@ -121,6 +121,7 @@ def _cold(request: CaptureRequest) -> _Session:
             )
     machine = build_machine(request, starts, disks, REF_BUFFER_ROWS)
     _limit(machine, request)
+    have = mounted(request, starts, disks)
     main = next(vm for vm, start in enumerate(starts) if start.word == request.guest)
     machine.p[machine_layout.X_SAVE_VM] = main
     memory = memory_layout.build(
@@ -137,8 +138,8 @@ def _cold(request: CaptureRequest) -> _Session:
         guests=[described(request, start, []) for start in starts]
         if request.spec.vm.guests
         else [],
-        persistent=persistent(request, starts, disks),
-        mounted=mounted(request, starts, disks),
+        persistent=persistent(disks, have),
+        mounted=have,
     )
 
 

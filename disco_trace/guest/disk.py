@@ -120,7 +120,7 @@ def _map(path: Path, read_only: bool) -> Disk:
     return Disk(path.name, words, read_only, sha256)
 
 
-def write_back(file: Path, words: np.ndarray[Any, Any], mounted: str | None = None) -> int:
+def write_back(file: Path, words: np.ndarray[Any, Any], mounted: str) -> int:
     """Replace a persistent disk's file by its new content; return how many sectors changed.
 
     All at once: the file has the old content or the new. `mounted`: SHA-256 of what it had when the
@@ -133,7 +133,7 @@ def write_back(file: Path, words: np.ndarray[Any, Any], mounted: str | None = No
                 "a persistent disk has changed its size during the run", file=file,
                 expected=f"{words.nbytes} bytes", found=f"{old.nbytes} bytes",
             )  # fmt: skip
-        if mounted is not None and hashlib.sha256(old.tobytes()).hexdigest() != mounted:
+        if hashlib.sha256(old.tobytes()).hexdigest() != mounted:
             raise DiscoError(
                 "a persistent disk was written by others during the run: it stays as they left it",
                 file=file, expected="what it held when the machine started",

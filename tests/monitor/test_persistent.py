@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 
 import numpy as np
@@ -128,6 +129,7 @@ def test_disks_that_cannot_be(tmp_path, image):
 def test_a_failure_leaves_the_old_content(tmp_path, monkeypatch):
     file = tmp_path / "a.img"
     file.write_bytes(bytes(1024))
+    held = hashlib.sha256(bytes(1024)).hexdigest()
     words = np.ones(256, np.uint32)
 
     def fail(*_):
@@ -135,11 +137,11 @@ def test_a_failure_leaves_the_old_content(tmp_path, monkeypatch):
 
     monkeypatch.setattr(disks.os, "replace", fail)
     with pytest.raises(DiscoError, match="No space left"):
-        write_back(file, words)
+        write_back(file, words, held)
     assert os.listdir(tmp_path) == ["a.img"]
     assert file.read_bytes() == bytes(1024)
     with pytest.raises(DiscoError, match="changed its size"):
-        write_back(file, words[:128])
+        write_back(file, words[:128], held)
 
 
 def test_what_others_wrote_during_the_run_stays(tmp_path, image):
