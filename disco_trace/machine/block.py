@@ -6,7 +6,7 @@ import numpy as np
 
 from disco_trace.jit import helper, inline
 from disco_trace.machine.actions import ask
-from disco_trace.machine.layout import X_CONTENTS, X_MONITOR, X_O_POOL, X_PAGES, X_SHARING
+from disco_trace.machine.layout import X_CONTENTS, X_MONITOR, X_PAGES, X_SHARING
 from disco_trace.machine.slots import (
     A_PAGE,
     C_COUNT,
@@ -53,8 +53,7 @@ from disco_trace.machine.virtqueue import (
 )
 from disco_trace.memory.pages import PAGE_MAP
 from disco_trace.monitor.disks import content_of_block, is_private, make_private, own_disk_byte
-from disco_trace.monitor.layout import POOL_DEPTH, POOL_NEXT
-from disco_trace.monitor.pages import new_content, real, show, shown_content
+from disco_trace.monitor.pages import has_spare_content, new_content, real, show, shown_content
 from disco_trace.monitor.paging import bring_in
 
 T_IN, T_OUT, T_FLUSH, T_GET_ID = 0, 1, 4, 8
@@ -240,13 +239,6 @@ def show_block(mc, slot, disk, address, length):
             mc.ram[word + place] = mc.disk[(disk >> 2) + place]
             mc.ops[word + place] = 0
     return True
-
-
-@inline
-def has_spare_content(mc):
-    """Tell whether there is a content that nobody shows: not if every guest page shows another."""
-    pool = mc.p[X_O_POOL]
-    return mc.mon[pool + POOL_DEPTH] > 0 or mc.mon[pool + POOL_NEXT] < mc.p[X_CONTENTS]
 
 
 @helper

@@ -134,10 +134,11 @@ def rename(m, cpu, seq, old, new):
     frame = np.int64(m.frame_at[old * nodes])
     if frame >= 0:
         drop_frame(m, frame, True)
-        m.frame_page[frame] = new
         if m.p[P_POLICY] == GUEST:
             m.frame_page[frame] = -1
             frame = np.int64(-1)
+        else:
+            m.frame_page[frame] = new
     for node in range(nodes):
         m.frame_at[old * nodes + node] = -1
         m.frame_at[new * nodes + node] = frame

@@ -72,6 +72,13 @@ def memmap(mc, content):
     return mc.p[X_O_MEMMAP] + content * CONTENT_WORDS
 
 
+@inline
+def has_spare_content(mc):
+    """Tell whether there is a content that nobody shows: not if every guest page shows another."""
+    pool = mc.p[X_O_POOL]
+    return mc.mon[pool + POOL_DEPTH] > 0 or mc.mon[pool + POOL_NEXT] < mc.p[X_CONTENTS]
+
+
 @helper
 def new_content(mc, block):
     """Return a content that nobody shows yet; `block`: 1 + the block of the disks that it is, or 0.
