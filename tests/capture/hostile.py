@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
 import numpy as np
+from hypothesis import strategies as st
 
 from disco_trace.errors import DiscoError
 from disco_trace.trace.arrays import Array
 from disco_trace.trace.checkpoint import read_checkpoint
 from tests.capture.checkpoints import go_on, spoil
+from tests.machine.robust import indices_are_checked
 from tests.replay.runs import run_guest, spec_at
 
 # Where sums wrap, signs turn, and tables end.
@@ -21,6 +25,11 @@ EDGES = [
     *(2**31, 2**32 - 1, 2**32, 2**53, 2**61, 2**62, 2**63 - 1, -1, -2, -(2**31), -(2**63)),
 ]
 STEPS = 20_000
+ROOT = Path(__file__).parents[2]
+# Places and values: what to change in an array.
+SPOILS = st.lists(
+    st.tuples(st.integers(0, 1 << 30), st.sampled_from(EDGES)), min_size=1, max_size=3
+)
 
 
 def spoilt(array: Array, places: list[int], values: list[int]) -> Array:
@@ -51,6 +60,15 @@ def outcome(checkpoint: Path, out: Path) -> str:
     assert refusal.message
     assert "\n" not in str(refusal)
     return refusal.message
+
+
+def outcome_of(checkpoint: Path, folder: Path, name: str, spoils: list[tuple[int, int]]) -> str:
+    """Go on from a checkpoint with one array spoilt; `folder` may have an earlier one's remains."""
+    places, values = (list(each) for each in zip(*spoils, strict=True))
+    for left in ("bad", "t"):
+        shutil.rmtree(folder / left, ignore_errors=True)
+    bad = spoil(checkpoint, folder / "bad", name, lambda a: spoilt(a, places, values))
+    return outcome(bad, folder / "t")
 
 
 def run(checkpoint: Path, seed: int, rounds: int) -> dict[str, int]:
@@ -108,5 +126,21 @@ def virtual(path: Path) -> Path:
     return result.checkpoint
 
 
+def assert_indices_stay(*words: str) -> None:
+    """Spoil checkpoints in a process in which every index is checked (minutes to compile)."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.capture.hostile", *words],
+        cwd=ROOT,
+        env=os.environ | {"NUMBA_BOUNDSCHECK": "1", "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=1800,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.startswith("checked")
+    assert "'done'" in done.stdout
+
+
 if __name__ == "__main__":
+    print("checked" if indices_are_checked() else "unchecked", flush=True)
     main(int(sys.argv[1]), int(sys.argv[2]), *sys.argv[3:])
